@@ -1,0 +1,408 @@
+# %% [markdown]
+# # Lab 7: two roofs over your own machine
+#
+# *You will build* a bandwidth meter and the roofline, *measure* both roofs of the computer in front of
+# you, and *break* the measurement in the way that most benchmarks on the web are broken.
+#
+# [Open in Colab](https://colab.research.google.com/github/prompt-to-silicon/prompt-to-silicon/blob/main/labs/7-memory.ipynb)
+# · goes with [the chapter](../chapters/7-memory.md) · about 40 minutes of yours
+#
+# Stored run: {run}. Needs NumPy; uses torch when it is there, and a GPU when torch finds one.
+
+# %% [markdown]
+# ## 1. Set up
+#
+# The cell installs the library in Colab and does nothing elsewhere. It changes no package that Colab has.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "stackkit[labs] @ git+https://github.com/prompt-to-silicon/prompt-to-silicon@main"
+    pass
+
+# %% tags=["nbval-ignore-output"]
+from stackkit.core.machine import card
+
+print(card())
+
+# %% [markdown]
+# ## 2. Predict
+#
+# Commit yourself before anything runs. Wrong is fine; no number is not. Replace each `None`.
+#
+# - How many gigabytes can this computer read from memory in a second?
+# - How many billion multiplications and additions of 32-bit numbers can it do in a second?
+# - A matrix is multiplied with 1 vector, then with 16 vectors at once. How many times longer does the
+#   second take?
+
+# %%
+my_bandwidth_gb_per_s = None
+my_gflop_per_s = None
+my_slowdown_of_16 = None
+
+# %% [markdown]
+# ## 3. Build
+#
+# ### A bandwidth meter
+#
+# Take an array that is too large for any cache, read all of it, and look at the clock. Do it a few
+# times and keep the median: another program may have been in the way once.
+
+# %%
+import time
+from statistics import median
+
+import numpy as np
+
+
+def read_bandwidth(n_bytes, repeats=7):
+    """Bytes per second when an array of n_bytes is read from end to end."""
+    array = np.ones(n_bytes // 4, dtype=np.float32)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        array.sum()
+        times.append(time.perf_counter() - start)
+    return n_bytes / median(times)
+
+
+# %% tags=["nbval-ignore-output"]
+print(f"one core reads {read_bandwidth(2**28) / 1e9:.1f} GB/s")
+
+# %% [markdown]
+# ### The roofline
+#
+# A piece of work has so many operations and moves so many bytes. The arithmetic takes
+# `flops / peak` seconds, the bytes take `bytes / bandwidth` seconds. If the two overlap perfectly, the
+# longer one is all you wait for. If they do not overlap at all, you wait for both.
+
+
+# %%
+def bounds(flops, n_bytes, peak, bandwidth):
+    """(at least, at most): the seconds that a piece of work takes."""
+    compute_s, memory_s = flops / peak, n_bytes / bandwidth
+    return max(compute_s, memory_s), compute_s + memory_s
+
+
+# %% [markdown]
+# That is the whole model. The library's version is
+# [`Roofline`](https://github.com/prompt-to-silicon/prompt-to-silicon/blob/main/stackkit/memory/roofline.py);
+# it refuses impossible input and knows the ridge point. Both must say the same of an H100 that makes one token
+# with an 8-billion-parameter model:
+
+# %%
+from stackkit.atlas import accelerator, model
+from stackkit.memory import Roofline, decode_work, roofline_of
+
+h100 = accelerator("h100-sxm")
+step = decode_work(model("llama-3.1-8b"), batch=1, context=1024)
+ours = bounds(
+    step.flops,
+    step.bytes,
+    h100.peak_flops_per_s["bf16"],
+    h100.memory_bytes_per_s,
+)
+library = roofline_of(h100).bounds(step.flops, step.bytes)
+print(f"built here: {ours[0] * 1e3:.2f} to {ours[1] * 1e3:.2f} ms a token")
+print(
+    f"library:    {library[0] * 1e3:.2f} to {library[1] * 1e3:.2f} ms a token"
+)
+print("the same:", ours == library)
+
+# %% [markdown]
+# ## 4. Measure
+#
+# Now both roofs of this machine, with all its cores (or its GPU). The meter is
+# [`stackkit/memory/measure.py`](https://github.com/prompt-to-silicon/prompt-to-silicon/blob/main/stackkit/memory/measure.py):
+# yours, plus warm-up, more repeats and a working set chosen to be larger than the caches.
+
+# %% tags=["nbval-ignore-output"]
+from stackkit.memory import measure_bandwidth, measure_peak_flops
+
+reading = measure_bandwidth("read")
+arithmetic = measure_peak_flops("fp32")
+here = Roofline(arithmetic.flops_per_s, reading.bytes_per_s)
+print(f"{reading.library} on {reading.device}")
+print(f"memory      {here.bytes_per_s / 1e9:8.1f} GB/s")
+print(f"arithmetic  {here.peak_flops_per_s / 1e9:8.1f} GFLOP/s in fp32")
+print(f"ridge point {here.ridge_point:8.1f} FLOP/B")
+
+# %% [markdown]
+# ### One matrix, more and more vectors
+#
+# A decode step multiplies each weight matrix with one vector per request. Here is one such matrix, 6,144 by
+# 6,144 in fp32, and batches of 1 to 128 requests. NumPy does it on the CPU, so the roofs below are the CPU's
+# even when you have a GPU.
+
+# %% tags=["nbval-ignore-output"]
+from stackkit.core.timing import bench
+
+n = 6144
+batches = [1, 2, 4, 8, 16, 32, 64, 128]
+cpu = Roofline(
+    measure_peak_flops("fp32", device="cpu").flops_per_s,
+    measure_bandwidth("read", device="cpu").bytes_per_s,
+)
+weights = np.ones((n, n), dtype=np.float32)
+measured_s = {}
+for batch in batches:
+    vectors = np.ones((n, batch), dtype=np.float32)
+    measured_s[batch] = bench(lambda: weights @ vectors).median_s
+
+
+def work_of(batch):
+    """(FLOPs, bytes) of the matrix times `batch` vectors, each byte moved once."""
+    return 2 * n * n * batch, 4 * (n * n + 2 * n * batch)
+
+
+# %% [markdown]
+# ## 5. Reconcile
+#
+# Prediction, model and measurement in one table. The model never saw these shapes: it knows two numbers.
+
+# %% tags=["nbval-ignore-output"]
+print(
+    "batch  intensity    bounds (ms)      measured   measured/least   per request"
+)
+for batch in batches:
+    flops, n_bytes = work_of(batch)
+    least_s, most_s = cpu.bounds(flops, n_bytes)
+    took_s = measured_s[batch]
+    print(
+        f"{batch:5d}  {flops / n_bytes:7.1f}  {least_s * 1e3:7.1f} to {most_s * 1e3:6.1f}"
+        f"  {took_s * 1e3:10.1f} ms  {took_s / least_s:10.1f}  {took_s / batch * 1e3:12.2f} ms"
+    )
+
+
+def beside(predicted, measured):
+    return (
+        "no prediction"
+        if predicted is None
+        else f"you were off by {measured / predicted:.1f}x"
+    )
+
+
+print()
+print("bandwidth:      ", beside(my_bandwidth_gb_per_s, cpu.bytes_per_s / 1e9))
+print("arithmetic:     ", beside(my_gflop_per_s, cpu.peak_flops_per_s / 1e9))
+print(
+    "16 vectors to 1:",
+    beside(my_slowdown_of_16, measured_s[16] / measured_s[1]),
+)
+
+# %% [markdown]
+# Read the column *measured/least*. At batch 1 and at batch 128 the model is close: one waits for
+# memory, the other for arithmetic, and nothing else matters much. In between it is too hopeful, in
+# the stored run by a factor of four at batch 2. There a pass of two takes longer than two passes of
+# one: with one vector NumPy calls a matrix-vector routine, with more a matrix-matrix routine, which
+# first rearranges blocks of the matrix to suit wide tiles and pays that price even for two columns.
+# Nothing in the roofline forbids it. It knows two numbers of the machine and nothing of the code, so
+# it bounds from below. Chapter 6 opens the routine.
+#
+# Even so, the last column holds the finding of this lab: **a request in company is cheaper than a request
+# alone**, because all of them share one reading of the weights.
+
+# %%
+each = {batch: measured_s[batch] / batch for batch in batches}
+print(
+    "a request in a batch of 64 costs less than half of one alone:",
+    each[64] < each[1] / 2,
+)
+least = {batch: cpu.bounds(*work_of(batch))[0] for batch in batches}
+print(
+    "no pass beats its bound by a factor of two:",
+    all(measured_s[b] > least[b] / 2 for b in batches),
+)
+
+# %% tags=["nbval-ignore-output"]
+from stackkit.core.figures import show
+from stackkit.memory.figures import roofline_figure
+
+figure = roofline_figure(
+    {"both roofs of this machine, measured": cpu},
+    measured={
+        f"batch {batch}": (
+            np.divide(*work_of(batch)),
+            work_of(batch)[0] / measured_s[batch],
+        )
+        for batch in (1, 4, 16, 64)
+    },
+    intensities=(0.25, 64),
+    title="One matrix, four batches",
+)
+show(
+    figure,
+    caption="Batch 1 lies on the slanted roof: it waits for memory. Batch 64 lies near the flat "
+    "one. Between them the markers sag below both roofs: the routine, not the machine, is the limit.",
+    alt="Log-log roofline of the machine that ran this lab. Markers for batches 1, 4, 16 and 64 move to "
+    "the right and up; the first touches the bandwidth roof, the last nearly touches the arithmetic roof.",
+)
+
+# %% [markdown]
+# ## 6. Break it
+#
+# Make the working set small and measure the "memory" again.
+
+# %% tags=["nbval-ignore-output"]
+from stackkit.core.figures import PALETTE, log_ticks, new_figure, rounded
+from stackkit.core.units import GIGA, KIB, MIB
+
+sizes = [256 * KIB * 2**step for step in range(11)]  # 256 KiB to 256 MiB
+curve = [
+    measure_bandwidth(
+        "read", working_set_bytes=size, device="cpu", min_total_s=0.1
+    ).bytes_per_s
+    for size in sizes
+]
+figure = new_figure(
+    "Read bandwidth against working set",
+    "working set (MiB)",
+    "read (GB/s)",
+    log="x",
+)
+figure.add_scatter(
+    x=rounded(size / MIB for size in sizes),
+    y=rounded(speed / GIGA for speed in curve),
+    mode="markers",
+    name="measured",
+    marker={"color": PALETTE[0], "size": 9},
+)
+figure.update_xaxes(log_ticks(sizes[0] / MIB, sizes[-1] / MIB))
+for (
+    name,
+    size,
+) in card().cache_bytes.items():  # what the system says of its caches: lines
+    if size >= sizes[0]:
+        figure.add_scatter(
+            x=[size / MIB] * 2,
+            y=[0, round(max(curve) / GIGA)],
+            mode="lines",
+            name=f"{name} cache",
+            line={
+                "color": "#808890",
+                "dash": "dot" if name == "L2" else "dash",
+            },
+        )
+show(
+    figure,
+    caption="A working set that fits the last cache is read several times faster than memory can deliver. "
+    "A benchmark with small arrays measures the cache. (Far left, the cost of the call itself shows.)",
+    alt="Measured read bandwidth over working sets of 256 KiB to 256 MiB. It rises to a peak while the "
+    "data fit the last cache and falls to a plateau, the memory's speed, once they do not.",
+)
+
+# %%
+fastest, plateau = max(curve), curve[-1]
+print("some working set seems faster than memory:", fastest > 1.2 * plateau)
+
+# %% [markdown]
+# Nothing is broken in the machine, only in the question: the second and every later pass found its data in
+# the cache. `measure_bandwidth` therefore takes at least four times the largest cache unless you tell it
+# otherwise, and so should you.
+
+# %% [markdown]
+# ## 7. Exercises
+#
+# Give each answer in base units (B/s, FLOP/B, token/s) and run the cell. The figures you need are in the chapter.
+#
+# **Exercise 1.** An HBM3 stack has 1,024 data wires at 6.4 Gbit/s each. How many bytes per second is that?
+
+# %%
+from stackkit.core.checks import check
+
+stack_bytes_per_s = None
+check("memory.stack-bandwidth", stack_bytes_per_s)
+
+# %% tags=["hide-cell"]
+# @title Solution of exercise 1
+check("memory.stack-bandwidth", 1024 * 6.4e9 / 8)
+
+# %% [markdown]
+# **Exercise 2.** What is the ridge point of an H200 in bf16, dense, in FLOP/B?
+
+# %%
+ridge_point = None
+check("memory.ridge-point", ridge_point)
+
+# %% tags=["hide-cell"]
+# @title Solution of exercise 2
+h200 = accelerator("h200-sxm")
+check(
+    "memory.ridge-point",
+    h200.peak_flops_per_s["bf16"] / h200.memory_bytes_per_s,
+)
+
+# %% [markdown]
+# **Exercise 3.** At most how many tokens per second can one H200 make for a single request with Llama 3.1 8B in
+# bf16, at 1,024 tokens of context?
+
+# %%
+tokens_per_s = None
+check("memory.decode-rate", tokens_per_s)
+
+# %% tags=["hide-cell"]
+# @title Solution of exercise 3
+least_s, most_s = roofline_of(h200).bounds(step.flops, step.bytes)
+print(f"between {1 / most_s:.0f} and {1 / least_s:.0f} token/s")
+check("memory.decode-rate", 1 / least_s)
+
+
+# %% [markdown]
+# **Exercise 4.** Write the roofline as a function: FLOP/s that a machine can reach at an intensity in FLOP/B.
+
+
+# %%
+def attainable(peak_flops_per_s, bytes_per_s, intensity):
+    return None
+
+
+check("memory.attainable", attainable)
+
+
+# %% tags=["hide-cell"]
+# @title Solution of exercise 4
+def attainable_solution(peak_flops_per_s, bytes_per_s, intensity):
+    return min(peak_flops_per_s, intensity * bytes_per_s)
+
+
+check("memory.attainable", attainable_solution)
+
+# %% [markdown]
+# ## 8. The ledger
+#
+# What this layer adds to the prompt's bill, on the book's reference: Llama 3.1 70B in bf16 on eight H100s, one
+# request alone with 1,024 tokens of context.
+
+# %%
+from stackkit.core.ledger import Entry
+
+large = decode_work(model("llama-3.1-70b"), batch=1, context=1024)
+eight = Roofline(
+    8 * h100.peak_flops_per_s["bf16"], 8 * h100.memory_bytes_per_s
+)
+least_s, most_s = eight.bounds(large.flops, large.bytes)
+for quantity, value, unit, low, high in (
+    (
+        "weights read",
+        large.weight_bytes,
+        "B",
+        large.weight_bytes,
+        large.weight_bytes,
+    ),
+    ("KV cache read", large.kv_bytes, "B", large.kv_bytes, large.kv_bytes),
+    ("time, links not counted", least_s, "s", least_s, most_s),
+):
+    print(
+        Entry("memory", quantity, value, unit, "modelled", low, high, "token")
+    )
+
+# %% [markdown]
+# ## 9. In production
+#
+# - [STREAM](https://www.cs.virginia.edu/stream/) is the meter that everyone quotes; it counts bytes as you did, and
+#   asks for arrays of at least four times the last cache.
+# - NVIDIA's [nvbandwidth](https://github.com/NVIDIA/nvbandwidth) does the same between GPUs and hosts.
+# - Nsight Compute draws a roofline for each kernel of a program, with one slanted roof per level of cache.
+# - Serving engines choose the batch by this arithmetic: large enough to share the reading of the weights,
+#   small enough that the cache of keys and values fits and nobody waits too long.

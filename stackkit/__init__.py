@@ -1,0 +1,12 @@
+"""Prompt to Silicon's library: one small package for each layer of the AI stack.
+
+Read it from the bottom up; imports only ever point down this list:
+
+    core         units, timing, the machine card, facts, figures, exercise checks
+    atlas        every number of the book with its source: chips, memories, models, layers
+    memory       why the processor waits: bandwidth, the roofline, work per byte
+
+``import stackkit`` loads nothing; import the layer you need.
+"""
+
+__version__ = "0.1.0"

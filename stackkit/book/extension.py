@@ -1,0 +1,15 @@
+"""The Sphinx extension of the book: one line for each of its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from stackkit.book import freshness, numbers, stack, theme
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    for part in (freshness, numbers, stack, theme):
+        part.setup(app)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

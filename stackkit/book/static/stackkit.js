@@ -1,0 +1,130 @@
+/* Page script of the book. Draws stored plotly figures when they come into view, in the page's
+   light or dark theme; opens folds that a link or the printer needs. Loads plotly.js only on
+   pages that show a figure, and only from this site. */
+(function () {
+  "use strict";
+  const root = document.documentElement;
+  const stillPicture = window.matchMedia("(hover: none)");
+
+  function template() {
+    const dark = root.dataset.theme === "dark";
+    const ink = dark ? "#e6e6e6" : "#1f2328";
+    const grid = dark ? "#3d444d" : "#d8dee4";
+    const axis = { gridcolor: grid, linecolor: grid, zerolinecolor: grid, automargin: true };
+    return {
+      layout: {
+        paper_bgcolor: "rgba(0,0,0,0)",
+        plot_bgcolor: "rgba(0,0,0,0)",
+        font: { color: ink, family: "system-ui, sans-serif" },
+        hoverlabel: { bgcolor: dark ? "#22272e" : "#ffffff", font: { color: ink } },
+        xaxis: axis,
+        yaxis: axis,
+      },
+    };
+  }
+
+  let plotly = null;
+  function loadPlotly() {
+    plotly ??= new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = (root.dataset.content_root || "./") + "_static/vendor/plotly.min.js";
+      script.onload = () => resolve(window.Plotly);
+      script.onerror = () => reject(new Error("plotly.js did not load"));
+      document.head.append(script);
+    });
+    return plotly;
+  }
+
+  /* A plotly slider is not reachable by keyboard: make it a range input. */
+  function addSlider(holder, box, slider, Plotly) {
+    const id = "sk-slider-" + document.querySelectorAll(".sk-slider").length;
+    const row = document.createElement("div");
+    row.className = "sk-slider";
+    const label = document.createElement("label");
+    label.htmlFor = id;
+    label.textContent = ((slider.currentvalue || {}).prefix || "Step").trim();
+    const input = Object.assign(document.createElement("input"), {
+      type: "range", id: id, min: 0, max: slider.steps.length - 1, value: slider.active || 0,
+    });
+    const output = document.createElement("output");
+    output.htmlFor = id;
+    function say() {
+      const step = slider.steps[Number(input.value)];
+      output.textContent = step.label;
+      input.setAttribute("aria-valuetext", step.label);
+      return step;
+    }
+    input.addEventListener("input", () => {
+      const step = say();
+      Plotly[step.method](box, ...structuredClone(step.args));
+    });
+    say();
+    row.append(label, input, output);
+    holder.append(row);
+  }
+
+  async function draw(holder) {
+    if (holder.dataset.drawn) return;
+    holder.dataset.drawn = "begun";
+    const Plotly = await loadPlotly();
+    const figure = JSON.parse(holder.querySelector("script").textContent);
+    const layout = figure.layout;
+    const sliders = layout.sliders || [];
+    delete layout.sliders;
+    delete layout.width;
+    layout.autosize = true;
+    layout.template = template();
+    const narrow = holder.clientWidth < 560;
+    if (narrow) {
+      layout.margin = Object.assign({}, layout.margin, { l: 44, r: 8 });
+      layout.title = Object.assign({}, layout.title, { font: { size: 14 } });
+    }
+    if (stillPicture.matches) layout.dragmode = false; // a finger scrolls the page
+    const box = document.createElement("div");
+    holder.append(box);
+    await Plotly.newPlot(box, figure.data, layout, {
+      responsive: true, displaylogo: false, displayModeBar: stillPicture.matches ? false : "hover",
+    });
+    if (figure.frames.length) await Plotly.addFrames(box, figure.frames);
+    sliders.forEach((slider) => addSlider(holder, box, slider, Plotly));
+    holder.style.minHeight = "";
+    holder.skBox = box;
+    holder.dataset.drawn = "done";
+  }
+
+  function openFoldsAround(element) {
+    for (let fold = element; fold; fold = fold.parentElement) {
+      if (fold.tagName === "DETAILS") fold.open = true;
+    }
+  }
+
+  function followHash() {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    if (!target) return;
+    openFoldsAround(target);
+    target.scrollIntoView();
+  }
+
+  const holders = document.querySelectorAll(".sk-plotly");
+  const watcher = new IntersectionObserver(
+    (entries) => entries.forEach((entry) => {
+      if (!entry.isIntersecting) return;
+      watcher.unobserve(entry.target);
+      draw(entry.target);
+    }),
+    { rootMargin: "300px" },
+  );
+  holders.forEach((holder) => watcher.observe(holder));
+  new MutationObserver(() => {
+    holders.forEach((holder) => {
+      if (holder.skBox) window.Plotly.relayout(holder.skBox, { template: template() });
+    });
+  }).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
+
+  window.addEventListener("hashchange", followHash);
+  window.addEventListener("beforeprint", () => {
+    holders.forEach(draw);
+    document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
+  });
+  followHash();
+})();

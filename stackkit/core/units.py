@@ -1,0 +1,75 @@
+"""SI prefixes, binary prefixes, and one way to print a quantity.
+
+Quantities are plain floats in SI base units (bytes, seconds, FLOP/s) and the unit stands in
+the variable's name. Decimal prefixes are powers of ten; only ``KIB``, ``MIB`` and ``GIB`` are
+powers of two (IEC 80000-13). This is the one module that may write such powers as literals.
+"""
+
+KILO, MEGA, GIGA, TERA, PETA, EXA = 1e3, 1e6, 1e9, 1e12, 1e15, 1e18
+MILLI, MICRO, NANO, PICO = 1e-3, 1e-6, 1e-9, 1e-12
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+BITS_PER_BYTE = 8
+
+_PREFIXES = (
+    (EXA, "E"),
+    (PETA, "P"),
+    (TERA, "T"),
+    (GIGA, "G"),
+    (MEGA, "M"),
+    (KILO, "k"),
+    (1.0, ""),
+    (MILLI, "m"),
+    (MICRO, "µ"),
+    (NANO, "n"),
+    (PICO, "p"),
+)
+
+# Units that carry a prefix. Any other unit ("mm2", "year", "FLOP/B") is printed as it is.
+_PREFIXED = {"B", "B/s", "bit/s", "FLOP", "FLOP/s", "s", "W", "J", "J/bit", "Hz", "token/s"}
+
+
+def si(value: float, unit: str = "", digits: int = 3) -> str:
+    """Print a quantity with the decimal prefix that suits it.
+
+    Args:
+        value: the quantity in base units.
+        unit: its unit, for example ``"B/s"``; ``""`` for a bare number.
+        digits: significant digits. Trailing zeros behind the point are dropped.
+
+    Returns:
+        ``"3.35 TB/s"`` for ``si(3.35e12, "B/s")``. Without a unit, a million and more is printed
+        in words, ``"8.03 billion"``, and a whole number below that exactly, ``"1,024"``.
+    """
+    if value == 0 or value != value or value in (float("inf"), float("-inf")):
+        return f"{value:g} {unit}".strip()
+    if unit in _PREFIXED:
+        scale, prefix = _scale_for(value, digits)
+        return f"{_plain(value / scale, digits)} {prefix}{unit}"
+    if not unit and abs(value) >= MEGA:
+        scale, word = next((s, w) for s, w in _WORDS if abs(value) >= s)
+        return f"{_plain(value / scale, digits)} {word}"
+    exact = f"{value:,.0f}" if float(value).is_integer() else _plain(value, digits)
+    return f"{exact} {unit}".strip()
+
+
+_WORDS = ((TERA, "trillion"), (GIGA, "billion"), (MEGA, "million"))
+
+
+def _scale_for(value: float, digits: int) -> tuple[float, str]:
+    """The prefix whose rounded mantissa is at least 1: 999.9999 MB prints as 1 GB."""
+    size = abs(float(f"{value:.{digits}g}"))
+    return next(((s, p) for s, p in _PREFIXES if size >= s), _PREFIXES[-1])
+
+
+def _plain(number: float, digits: int) -> str:
+    """Round to significant digits, never in scientific notation, thousands grouped."""
+    rounded = float(f"{number:.{digits}g}")
+    size = abs(rounded)
+    exponent = len(str(int(size))) - 1 if size >= 1 else _leading_zeros(size)
+    text = f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _leading_zeros(size: float) -> int:
+    """The decimal exponent of a number below 1 (negative), for example -2 for 0.015."""
+    return int(f"{size:e}".split("e")[1])

@@ -1,0 +1,203 @@
+"""Both roofs of the machine you sit at: bytes per second and FLOP/s.
+
+torch when it is installed (all cores, or the GPU), NumPy otherwise. Bytes are counted as STREAM
+counts them: what the program asks to read and to write. A processor that first fetches the lines
+it is about to overwrite (write-allocate) moves more than that, so ``copy`` and ``triad`` can
+understate the memory's true speed by up to a half and a third; ``read`` cannot.
+Source: J. McCalpin, STREAM, cs.virginia.edu/stream, 1995.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stackkit.core.machine import card
+from stackkit.core.timing import Timing, bench
+from stackkit.core.units import MIB
+
+FLOAT_BYTES = 4
+# Bytes asked for per element, and arrays that the working set is made of.
+KERNELS = {"read": (1, 1), "copy": (2, 2), "triad": (3, 3)}
+
+
+@dataclass(frozen=True)
+class BandwidthRun:
+    """One measurement of bandwidth: ``bytes_moved`` in each timed call."""
+
+    kernel: str  # "read", "copy" or "triad"
+    working_set_bytes: int
+    bytes_moved: int
+    device: str  # "cpu" or "cuda"
+    library: str  # "torch" or "numpy"
+    timing: Timing
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bytes per second of the median call."""
+        return self.bytes_moved / self.timing.median_s
+
+
+@dataclass(frozen=True)
+class PeakRun:
+    """One measurement of arithmetic: square matrices of side ``n``, 2 n^3 FLOPs a call."""
+
+    n: int
+    dtype: str
+    device: str
+    library: str
+    timing: Timing
+
+    @property
+    def flops_per_s(self) -> float:
+        """FLOP/s of the median call."""
+        return 2 * self.n**3 / self.timing.median_s
+
+
+def measure_bandwidth(
+    kernel: str = "triad",
+    *,
+    working_set_bytes: int | None = None,
+    device: str | None = None,
+    min_total_s: float = 0.3,
+) -> BandwidthRun:
+    """Measure how fast memory can be read or copied.
+
+    Args:
+        kernel: ``"read"`` (sum of a), ``"copy"`` (a = b) or ``"triad"`` (a = b + s c), fp32.
+        working_set_bytes: of all arrays together. Default: at least 256 MiB and four times
+            the largest cache, so that the data come from memory.
+        device: ``"cpu"`` or ``"cuda"``; default: CUDA where torch finds it.
+        min_total_s: time spent in timed calls.
+
+    Returns:
+        The run; ``.bytes_per_s`` counts what the program asked to move (see the module).
+
+    Raises:
+        ValueError: for an unknown kernel or device, a working set below 1 KiB, or ``triad``
+            without torch (NumPy cannot do it in one pass).
+    """
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}.")
+    device = _device(device)
+    size = _default_working_set() if working_set_bytes is None else working_set_bytes
+    if size < 1024:
+        raise ValueError(f"working_set_bytes must be 1024 or more; got {size}.")
+    touched, n_arrays = KERNELS[kernel]
+    n = size // (n_arrays * FLOAT_BYTES)
+    library, call = _bandwidth_call(kernel, n, device)
+    timing = bench(call, min_total_s=min_total_s)
+    moved = touched * n * FLOAT_BYTES
+    return BandwidthRun(kernel, n_arrays * n * FLOAT_BYTES, moved, device, library, timing)
+
+
+def measure_peak_flops(
+    dtype: str = "fp32",
+    *,
+    n: int | None = None,
+    device: str | None = None,
+    min_total_s: float = 0.3,
+) -> PeakRun:
+    """Measure the best matrix multiply that the installed library reaches.
+
+    Args:
+        dtype: ``"fp32"``, or with torch also ``"bf16"``, ``"fp16"`` and ``"fp64"``.
+        n: side of the square matrices. Default: large enough to be limited by arithmetic,
+            2048 on a CPU and 8192 on a GPU.
+        device: as for ``measure_bandwidth``.
+        min_total_s: time spent in timed calls.
+
+    Raises:
+        ValueError: for an unknown format or device, or ``n`` below 1.
+    """
+    device = _device(device)
+    n = (8192 if device == "cuda" else 2048) if n is None else n
+    if n < 1:
+        raise ValueError(f"n must be 1 or more; got {n}.")
+    library, call = _matmul_call(n, dtype, device)
+    return PeakRun(n, dtype, device, library, bench(call, min_total_s=min_total_s))
+
+
+def _bandwidth_call(kernel: str, n: int, device: str) -> tuple[str, Callable[[], object]]:
+    if _has_torch():
+        import torch
+
+        a, b, c = (torch.ones(n if used else 0, device=device) for used in _uses(kernel))
+        calls = {
+            "read": lambda: a.sum(),
+            "copy": lambda: a.copy_(b),
+            "triad": lambda: torch.add(b, c, alpha=3.0, out=a),
+        }
+        return "torch", calls[kernel]
+    import numpy as np
+
+    a, b, _ = (np.ones(n if used else 0, dtype=np.float32) for used in _uses(kernel))
+    calls = {"read": lambda: a.sum(), "copy": lambda: np.copyto(a, b)}
+    if kernel not in calls:
+        raise ValueError(
+            f"{kernel} needs torch: pip install torch. Without it, measure 'copy' or 'read'."
+        )
+    return "numpy", calls[kernel]
+
+
+def _uses(kernel: str) -> tuple[bool, bool, bool]:
+    _, n_arrays = KERNELS[kernel]
+    return n_arrays >= 1, n_arrays >= 2, n_arrays >= 3
+
+
+def _matmul_call(n: int, dtype: str, device: str) -> tuple[str, Callable[[], object]]:
+    if _has_torch():
+        import torch
+
+        formats = {
+            "fp64": torch.float64,
+            "fp32": torch.float32,
+            "bf16": torch.bfloat16,
+            "fp16": torch.float16,
+        }
+        _require_format(dtype, formats)
+        a, b = (torch.rand(n, n, device=device).to(formats[dtype]) for _ in range(2))
+        c = torch.empty_like(a)
+        return "torch", lambda: torch.matmul(a, b, out=c)
+    import numpy as np
+
+    formats = {"fp64": np.float64, "fp32": np.float32}
+    _require_format(dtype, formats)
+    random = np.random.default_rng(0)
+    a, b = (random.random((n, n)).astype(formats[dtype]) for _ in range(2))
+    c = np.empty_like(a)
+    return "numpy", lambda: np.matmul(a, b, out=c)
+
+
+def _require_format(dtype: str, formats: dict[str, Any]) -> None:
+    if dtype not in formats:
+        raise ValueError(f"Cannot measure {dtype!r} here; use one of {', '.join(formats)}.")
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+def _device(device: str | None) -> str:
+    has_cuda = False
+    if device != "cpu" and _has_torch():
+        import torch
+
+        has_cuda = torch.cuda.is_available()
+    if device is None:
+        return "cuda" if has_cuda else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda'; got {device!r}.")
+    if device == "cuda" and not has_cuda:
+        raise ValueError("No CUDA device is ready: torch finds none. Use device='cpu'.")
+    return device
+
+
+def _default_working_set() -> int:
+    """Past every cache, yet at most an eighth of memory."""
+    machine = card()
+    largest_cache = max(machine.cache_bytes.values(), default=0)
+    wanted = max(256 * MIB, 4 * largest_cache)
+    return min(wanted, machine.memory_bytes // 8) if machine.memory_bytes else wanted
