@@ -304,12 +304,17 @@ print("some working set seems faster than memory:", fastest > 1.2 * plateau)
 # %% [markdown]
 # ## 7. Exercises
 #
-# Give each answer in base units (B/s, FLOP/B, token/s) and run the cell. The figures you need are in the chapter.
+# Give each answer in base units (B/s, FLOP/B, token/s) and run the cell. The figures you need are in the
+# chapter.
 #
-# **Exercise 1.** An HBM3 stack has 1,024 data wires at 6.4 Gbit/s each. How many bytes per second is that?
+# **Exercise 1.** The atlas knows how many data wires an HBM3 stack has and how fast each one runs.
+# How many bytes per second does the stack deliver?
 
 # %%
+from stackkit.atlas import fact
 from stackkit.core.checks import check
+
+print(fact("hbm3.bus_bits"), "at", fact("hbm3.bits_per_s_per_pin"))
 
 stack_bytes_per_s = None
 check("memory.stack-bandwidth", stack_bytes_per_s)
@@ -335,7 +340,7 @@ check(
 
 # %% [markdown]
 # **Exercise 3.** At most how many tokens per second can one H200 make for a single request with Llama 3.1 8B in
-# bf16, at 1,024 tokens of context?
+# bf16, at `1,024 tokens` of context?
 
 # %%
 tokens_per_s = None
@@ -372,7 +377,7 @@ check("memory.attainable", attainable_solution)
 # ## 8. The ledger
 #
 # What this layer adds to the prompt's bill, on the book's reference: Llama 3.1 70B in bf16 on eight H100s, one
-# request alone with 1,024 tokens of context.
+# request alone with `1,024 tokens` of context.
 
 # %%
 from stackkit.core.ledger import Entry
