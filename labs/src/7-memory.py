@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lab 7: two roofs over your own machine
 #
-# *You will build* a bandwidth meter and the roofline, *measure* both roofs of the computer in front of
-# you, and *break* the measurement in the way that most benchmarks on the web are broken.
+# *You will build* a bandwidth meter and the roofline, *measure* both roofs of the computer in front
+# of you, and *break* the measurement in the way that many benchmarks go wrong.
 #
 # [Open in Colab](https://colab.research.google.com/github/prompt-to-silicon/prompt-to-silicon/blob/main/labs/7-memory.ipynb)
 # · goes with [the chapter](../chapters/7-memory.md) · about 40 minutes of yours
@@ -32,7 +32,7 @@ print(card())
 # Commit yourself before anything runs. Wrong is fine; no number is not. Replace each `None`.
 #
 # - How many gigabytes can this computer read from memory in a second?
-# - How many billion multiplications and additions of 32-bit numbers can it do in a second?
+# - How many billion operations on 32-bit numbers can its CPU do in a second? A multiply-add is two.
 # - A matrix is multiplied with 1 vector, then with 16 vectors at once. How many times longer does the
 #   second take?
 
@@ -62,7 +62,7 @@ def read_bandwidth(n_bytes, repeats=7):
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        array.sum()
+        array.max()
         times.append(time.perf_counter() - start)
     return n_bytes / median(times)
 
@@ -73,14 +73,13 @@ print(f"one core reads {read_bandwidth(2**28) / 1e9:.1f} GB/s")
 # %% [markdown]
 # ### The roofline
 #
-# A piece of work has so many operations and moves so many bytes. The arithmetic takes
-# `flops / peak` seconds, the bytes take `bytes / bandwidth` seconds. If the two overlap perfectly, the
-# longer one is all you wait for. If they do not overlap at all, you wait for both.
+# The arithmetic takes `flops / peak` seconds, the bytes take `bytes / bandwidth`. Overlapped, you wait
+# for the longer; not overlapped, for the sum.
 
 
 # %%
 def bounds(flops, n_bytes, peak, bandwidth):
-    """(at least, at most): the seconds that a piece of work takes."""
+    """Seconds, with perfect overlap and with none."""
     compute_s, memory_s = flops / peak, n_bytes / bandwidth
     return max(compute_s, memory_s), compute_s + memory_s
 
@@ -176,11 +175,10 @@ for batch in batches:
 
 
 def beside(predicted, measured):
-    return (
-        "no prediction"
-        if predicted is None
-        else f"you were off by {measured / predicted:.1f}x"
-    )
+    if predicted is None:
+        return f"measured {measured:.1f}, no prediction"
+    ratio = measured / predicted
+    return f"predicted {predicted:g}, measured {measured:.1f}: {ratio:.2f}x"
 
 
 print()
@@ -193,15 +191,14 @@ print(
 
 # %% [markdown]
 # Read the column *measured/least*. At batch 1 and at batch 128 the model is close: one waits for
-# memory, the other for arithmetic, and nothing else matters much. In between it is too hopeful, in
-# the stored run by a factor of four at batch 2. There a pass of two takes longer than two passes of
-# one: with one vector NumPy calls a matrix-vector routine, with more a matrix-matrix routine, which
-# first rearranges blocks of the matrix to suit wide tiles and pays that price even for two columns.
-# Nothing in the roofline forbids it. It knows two numbers of the machine and nothing of the code, so
-# it bounds from below. Chapter 6 opens the routine.
+# memory, the other for arithmetic, and nothing else matters much. In between it is too hopeful, most
+# of all at batch 2, where one pass of two takes longer than two passes of one. One vector calls a
+# matrix-vector routine, two call a matrix-matrix routine. That one usually first copies blocks of the
+# matrix into a layout for wide tiles, and two columns do not repay the copy. The model knows two
+# numbers of the machine and nothing of the code. Chapter 6 will open the routine.
 #
-# Even so, the last column holds the finding of this lab: **a request in company is cheaper than a request
-# alone**, because all of them share one reading of the weights.
+# Even so, the last column holds the finding of this lab: **in a large enough batch a request is
+# cheaper than alone**, because all share one reading of the weights. A batch of two need not be.
 
 # %%
 each = {batch: measured_s[batch] / batch for batch in batches}
@@ -233,25 +230,42 @@ figure = roofline_figure(
 )
 show(
     figure,
-    caption="Batch 1 lies on the slanted roof: it waits for memory. Batch 64 lies near the flat "
-    "one. Between them the markers sag below both roofs: the routine, not the machine, is the limit.",
-    alt="Log-log roofline of the machine that ran this lab. Markers for batches 1, 4, 16 and 64 move to "
-    "the right and up; the first touches the bandwidth roof, the last nearly touches the arithmetic roof.",
+    caption=(
+        "Batch 1 lies on the slanted roof: it waits for memory. Batch 64 lies "
+        "near the flat one. Between them the markers sag below both roofs: "
+        "the code, more than the two roofs, is the limit."
+    ),
+    alt=(
+        "Log-log roofline of the machine that ran this lab. Markers for "
+        "batches 1, 4, 16 and 64 move to the right and up; the first touches "
+        "the bandwidth roof, the last nearly touches the arithmetic roof, the "
+        "two between lie well below."
+    ),
 )
 
 # %% [markdown]
 # ## 6. Break it
 #
-# Make the working set small and measure the "memory" again.
+# Make the working set small and measure the "memory" again, with one core.
 
 # %% tags=["nbval-ignore-output"]
-from stackkit.core.figures import PALETTE, log_ticks, new_figure, rounded
+from stackkit.core.figures import (
+    DASHES,
+    PALETTE,
+    log_ticks,
+    new_figure,
+    rounded,
+)
 from stackkit.core.units import GIGA, KIB, MIB
 
 sizes = [256 * KIB * 2**step for step in range(11)]  # 256 KiB to 256 MiB
 curve = [
     measure_bandwidth(
-        "read", working_set_bytes=size, device="cpu", min_total_s=0.1
+        "read",
+        working_set_bytes=size,
+        device="cpu",
+        threads=1,
+        min_total_s=0.1,
     ).bytes_per_s
     for size in sizes
 ]
@@ -269,36 +283,40 @@ figure.add_scatter(
     marker={"color": PALETTE[0], "size": 9},
 )
 figure.update_xaxes(log_ticks(sizes[0] / MIB, sizes[-1] / MIB))
-for (
-    name,
-    size,
-) in card().cache_bytes.items():  # what the system says of its caches: lines
+# What the system says of its caches: upright lines.
+for name, size in card().cache_bytes.items():
     if size >= sizes[0]:
         figure.add_scatter(
             x=[size / MIB] * 2,
             y=[0, round(max(curve) / GIGA)],
             mode="lines",
-            name=f"{name} cache",
-            line={
-                "color": "#808890",
-                "dash": "dot" if name == "L2" else "dash",
-            },
+            name=f"size of {name}",
+            line={"color": "#808890", "dash": DASHES[int(name[1:])]},
         )
 show(
     figure,
-    caption="A working set that fits the last cache is read several times faster than memory can deliver. "
-    "A benchmark with small arrays measures the cache. (Far left, the cost of the call itself shows.)",
-    alt="Measured read bandwidth over working sets of 256 KiB to 256 MiB. It rises to a peak while the "
-    "data fit the last cache and falls to a plateau, the memory's speed, once they do not.",
+    caption=(
+        "One core. While the data fit a cache, the meter reads several times "
+        "the memory's speed: a benchmark with small arrays measures the cache."
+    ),
+    alt=(
+        "Measured read bandwidth of one core over working sets of 256 KiB to "
+        "256 MiB. It is high while the data fit the last cache and falls to "
+        "a plateau, the memory's speed, once they do not."
+    ),
 )
 
 # %%
-fastest, plateau = max(curve), curve[-1]
-print("some working set seems faster than memory:", fastest > 1.2 * plateau)
+largest_cache = max(card().cache_bytes.values(), default=8 * MIB)
+cached = [v for size, v in zip(sizes, curve, strict=True) if size <= largest_cache / 4]
+print(
+    "inside the cache the meter shows 1.5 times the memory's speed or more:",
+    median(cached) > 1.5 * curve[-1],
+)
 
 # %% [markdown]
-# Nothing is broken in the machine, only in the question: the second and every later pass found its data in
-# the cache. `measure_bandwidth` therefore takes at least four times the largest cache unless you tell it
+# The machine is fine; the question was wrong. The second and every later pass found its data in the
+# cache. `measure_bandwidth` therefore takes at least four times the largest cache unless you tell it
 # otherwise, and so should you.
 
 # %% [markdown]
@@ -405,9 +423,10 @@ for quantity, value, unit, low, high in (
 # %% [markdown]
 # ## 9. In production
 #
-# - [STREAM](https://www.cs.virginia.edu/stream/) is the meter that everyone quotes; it counts bytes as you did, and
-#   asks for arrays of at least four times the last cache.
-# - NVIDIA's [nvbandwidth](https://github.com/NVIDIA/nvbandwidth) does the same between GPUs and hosts.
-# - Nsight Compute draws a roofline for each kernel of a program, with one slanted roof per level of cache.
+# - [STREAM](https://www.cs.virginia.edu/stream/) is the meter everyone quotes. It counts the bytes a
+#   program asks for, and wants each array at least four times all last-level caches together.
+# - NVIDIA's [nvbandwidth](https://github.com/NVIDIA/nvbandwidth) times copies between GPUs and hosts,
+#   and within a GPU.
+# - Nsight Compute draws a roofline for each kernel of a program.
 # - Serving engines choose the batch by this arithmetic: large enough to share the reading of the weights,
 #   small enough that the cache of keys and values fits and nobody waits too long.

@@ -6,7 +6,7 @@ clock, memory and power. What a maker does not publish is ``None``, never a gues
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from stackkit.atlas.load import facts_of, pick, table
@@ -22,7 +22,7 @@ class Accelerator:
     maker: str
     year: int
     memory_kind: str
-    facts: dict[str, Fact]
+    facts: dict[str, Fact] = field(hash=False)
 
     @property
     def peak_flops_per_s(self) -> dict[str, float]:

@@ -57,7 +57,7 @@ def parse_fact(name: str, fields: dict[str, Any], sources: dict[str, dict[str, A
             source=origin["title"],
             url=origin["url"],
             seen_on=origin["seen_on"],
-            as_of=str(fields.pop("as_of", origin["as_of"])),
+            as_of=str(fields.pop("as_of", origin.get("as_of", ""))),
             **fields,
         )
     except (KeyError, TypeError) as error:
@@ -74,10 +74,17 @@ def fact(name: str) -> Fact:
     """
     if name in facts():
         return facts()[name]
-    thing = name.split(".")[0] if "." not in name else name.rsplit(".", 1)[0]
-    near = [other for other in facts() if other.startswith(f"{thing}.")]
-    known = ", ".join(near) if near else "no fact of that thing at all"
-    raise ValueError(f"The atlas has no fact {name!r}; it has {known}.")
+    near = [other for thing in _things() if name.startswith(thing) for other in facts_of(thing)]
+    if near:
+        raise ValueError(f"The atlas has no fact {name!r}; of that thing it has {', '.join(near)}.")
+    raise ValueError(
+        f"The atlas has no fact {name!r}. A fact's name is <thing>.<quantity>; "
+        f"the things are {', '.join(_things())}."
+    )
+
+
+def _things() -> list[str]:
+    return [thing for kind in KINDS_OF_THING for thing in table(kind)]
 
 
 def facts_of(thing: str) -> dict[str, Fact]:

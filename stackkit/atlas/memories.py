@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from stackkit.atlas.load import facts_of, pick
@@ -15,18 +15,21 @@ class MemoryTechnology:
 
     id: str
     name: str
-    device: str  # "stack", "chip" or "module"
-    facts: dict[str, Fact]
+    device: str  # "stack", "chip", "module" or "channel"
+    facts: dict[str, Fact] = field(hash=False)
 
     @property
-    def bus_bits(self) -> float:
-        """Data wires of one device."""
-        return self.facts["bus_bits"].value
+    def bus_bits(self) -> float | None:
+        """Data wires of one device; None where the atlas has no figure."""
+        return self._value("bus_bits")
 
     @property
-    def bits_per_s_per_pin(self) -> float:
-        """Transfers on one data wire."""
-        return self.facts["bits_per_s_per_pin"].value
+    def bits_per_s_per_pin(self) -> float | None:
+        """Transfers on one data wire; None where the atlas has no figure."""
+        return self._value("bits_per_s_per_pin")
+
+    def _value(self, quantity: str) -> float | None:
+        return self.facts[quantity].value if quantity in self.facts else None
 
 
 @cache

@@ -6,7 +6,7 @@ formulas count every weight, so that they can be held against the published para
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from stackkit.atlas.load import facts_of, pick, table
@@ -28,7 +28,7 @@ class ModelSpec:
     vocab_size: int  # V
     max_context: int  # tokens
     tied_embeddings: bool  # the output head is the input table
-    facts: dict[str, Fact]
+    facts: dict[str, Fact] = field(hash=False)
 
     def matmul_params(self) -> int:
         """Weights that multiply every token: the layers' matrices and the output head.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stackkit.core.machine import card
+from stackkit.core.timing import BUSY_CORES, CpuUsage
 from stackkit.core.units import GIGA, KIB
 
 KEPT_METADATA = {"tags", "mystnb"}
@@ -57,6 +58,7 @@ def execute(source: Path, cwd: Path) -> Any:
     from nbclient import NotebookClient
 
     notebook = read_source(source)
+    usage = CpuUsage()
     start = time.monotonic()
     NotebookClient(
         notebook,
@@ -67,6 +69,9 @@ def execute(source: Path, cwd: Path) -> Any:
         store_widget_state=False,
         resources={"metadata": {"path": str(cwd)}},
     ).execute()
+    others = usage.others_cores()
+    if others is not None and others > BUSY_CORES:
+        print(f"  other programs kept {others:.1f} cores busy: run it again before you commit it")
     run = {
         "seconds": round(time.monotonic() - start),
         "gigabytes": round(_largest_child_bytes() / GIGA, 1),

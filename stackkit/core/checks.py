@@ -71,10 +71,17 @@ def grade(name: str, answer: Any) -> Verdict:
 def find(name: str) -> Exercise:
     """Look an exercise up by its full name."""
     layer, _, short = name.partition(".")
+    module = f"stackkit.{layer}.checks"
     try:
-        exercises: dict[str, Exercise] = import_module(f"stackkit.{layer}.checks").EXERCISES
-    except ModuleNotFoundError:
-        raise ValueError(f"No layer {layer!r} has exercises; asked for {name!r}.") from None
+        exercises: dict[str, Exercise] = import_module(module).EXERCISES
+    except (ModuleNotFoundError, AttributeError) as error:
+        missing = getattr(error, "name", None)
+        if missing not in (f"stackkit.{layer}", module, "EXERCISES"):
+            raise  # the layer has exercises; something that they need is not installed
+        raise ValueError(
+            f"No layer {layer!r} has exercises; asked for {name!r}. "
+            "An exercise is named <layer>.<exercise>, for example memory.ridge-point."
+        ) from None
     if short not in exercises:
         raise ValueError(
             f"The layer {layer!r} has no exercise {short!r}; it has {', '.join(exercises)}."
@@ -108,7 +115,7 @@ def number(
     def outputs(answer: Any) -> list[float]:
         if not isinstance(answer, Real) or isinstance(answer, bool):
             raise _Unusable(f"not yet. Give one number; got {type(answer).__name__} {answer!r}.")
-        return [float(answer)]
+        return [_as_float(answer)]
 
     def describe(given: list[float]) -> str:
         # Never the factor itself: that would be the answer.
@@ -157,9 +164,18 @@ def _call(answer: Callable[..., Any], case: tuple[Any, ...]) -> float | None:
         raise _Unusable(
             f"not yet. Your function raised {type(error).__name__} for ({shown}): {error}"
         ) from None
-    if result is not None and not isinstance(result, Real):
+    if result is None:
+        return None
+    if not isinstance(result, Real) or isinstance(result, bool):
         raise _Unusable(f"not yet. Return one number; yours returns {type(result).__name__}.")
-    return result
+    return _as_float(result)
+
+
+def _as_float(number: Real) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        raise _Unusable("not yet. That number is larger than a float can hold.") from None
 
 
 def _same(given: list[Any], wanted: list[Any], rel: float) -> bool:

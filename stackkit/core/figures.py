@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 # Told apart by people with any form of colour blindness when paired with SYMBOLS or DASHES, and
-# readable on white and on near-black: relative luminance between 0.12 and 0.31 (tests/core).
+# readable on white and on near-black: contrast of 3:1 or more with both (tests/core).
 PALETTE = ("#2b7bba", "#c75d0e", "#1b8a5a", "#b8478f", "#8064c8", "#8a7a1f")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -69,8 +69,12 @@ def show(figure: Figure, *, caption: str, alt: str) -> None:
     Raises:
         ValueError: when caption or alt is empty, or the figure has no data.
     """
-    from IPython.display import display
-
+    try:
+        from IPython.display import display
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            'Showing a figure needs IPython. Install it with: pip install "ipython>=7.34"'
+        ) from None
     if not caption.strip() or not alt.strip():
         raise ValueError("A figure needs a caption that states its finding, and an alt text.")
     if not figure.data:
@@ -114,7 +118,8 @@ def log_ticks(low: float, high: float) -> dict[str, Any]:
     steps = (1,) if math.log10(high / low) >= 3 else (1, 2, 5)
     values = [step * 10.0**decade for decade in range(first, last + 1) for step in steps]
     values = [value for value in values if low <= value * 1.001 and value <= high * 1.001]
-    return {"tickvals": rounded(values), "ticktext": [f"{value:,.12g}" for value in values]}
+    values = values if len(values) > 1 else [low, high]
+    return {"tickvals": rounded(values), "ticktext": [f"{value:,g}" for value in rounded(values)]}
 
 
 def rounded(values: Any, digits: int = 4) -> list[float]:

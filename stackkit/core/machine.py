@@ -25,7 +25,7 @@ class MachineCard:
 
     cpu: str | None
     cores: int  # cores that this process may use
-    cache_bytes: dict[str, int]  # "L2" -> bytes of one such cache; the largest where they differ
+    cache_bytes: dict[str, int]  # "L2" -> bytes of that cache as core 0 sees it
     memory_bytes: int | None
     gpu: str | None  # the first NVIDIA GPU's name
     python: str
@@ -39,8 +39,9 @@ class MachineCard:
             "processor": f"{self.cpu or 'unknown'}, {self.cores} cores",
             "caches": caches or "unknown",
             "memory": memory,
-            "GPU": self.gpu or "none",
-            "software": f"Python {self.python}, NumPy {self.numpy}, torch {self.torch or 'absent'}",
+            "GPU": self.gpu or "none found",
+            "software": f"Python {self.python}, NumPy {self.numpy or 'absent'}, "
+            f"torch {self.torch or 'absent'}",
         }
         return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
 

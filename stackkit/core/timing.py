@@ -82,8 +82,10 @@ def bench(
     for _ in range(warmup):
         fn()
     times: list[float] = []
-    while len(times) < min_runs or sum(times) < min_total_s:
+    total_s = 0.0
+    while len(times) < min_runs or total_s < min_total_s:
         times.append(_time_once(fn))
+        total_s += times[-1]
     return _timing(times)
 
 
@@ -105,14 +107,17 @@ def race(
     names = list(contestants)
     for name in names * warmup:
         contestants[name]()
-    usage = _CpuUsage()
+    usage = CpuUsage()
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names if turn % 2 == 0 else reversed(names):
             times[name].append(_time_once(contestants[name]))
     reference = names[-1]
+    tick_s = time.get_clock_info("perf_counter").resolution  # a time below it reads as zero
     ratios = {
-        name: _spread([t / r for t, r in zip(times[name], times[reference], strict=True)])
+        name: _spread(
+            [t / max(r, tick_s) for t, r in zip(times[name], times[reference], strict=True)]
+        )
         for name in names
     }
     return Race(
@@ -120,25 +125,30 @@ def race(
     )
 
 
-class _CpuUsage:
+class CpuUsage:
     """How busy other programs keep the machine, from the kernel's own books (Linux).
 
-    The load average would count our own work of the last minute, so it cannot tell.
+    The load average would count our own work of the last minute, so it cannot tell. Make one
+    before the work and ask ``others_cores`` after it.
     """
 
+    _SHORTEST_S = 0.1  # the kernel counts in hundredths of a second: less tells nothing
     _CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
     def __init__(self) -> None:
         self._start = self._read()
 
     def others_cores(self) -> float | None:
+        """Cores that others kept busy since this was made; None where it is not known."""
         now = self._read()
         if self._start is None or now is None:
             return None
         wall_s, ours_s, all_s = (
             after - before for after, before in zip(now, self._start, strict=True)
         )
-        return max(0.0, all_s - ours_s) / wall_s if wall_s > 0 else None
+        if wall_s < self._SHORTEST_S:
+            return None
+        return max(0.0, all_s - ours_s) / wall_s
 
     def _read(self) -> tuple[float, float, float] | None:
         """(wall clock, CPU time of this process and its children, of all processes), seconds."""

@@ -42,23 +42,18 @@ def si(value: float, unit: str = "", digits: int = 3) -> str:
     """
     if value == 0 or value != value or value in (float("inf"), float("-inf")):
         return f"{value:g} {unit}".strip()
+    rounded = float(f"{value:.{digits}g}")  # once, so that 999.9999 MB prints as 1 GB
     if unit in _PREFIXED:
-        scale, prefix = _scale_for(value, digits)
-        return f"{_plain(value / scale, digits)} {prefix}{unit}"
+        scale, prefix = next((s, p) for s, p in _PREFIXES if abs(rounded) >= s or p == "p")
+        return f"{_plain(rounded / scale, digits)} {prefix}{unit}"
     if not unit and abs(value) >= MEGA:
-        scale, word = next((s, w) for s, w in _WORDS if abs(value) >= s)
-        return f"{_plain(value / scale, digits)} {word}"
+        scale, word = next((s, w) for s, w in _WORDS if abs(rounded) >= s)
+        return f"{_plain(rounded / scale, digits)} {word}"
     exact = f"{value:,.0f}" if float(value).is_integer() else _plain(value, digits)
     return f"{exact} {unit}".strip()
 
 
 _WORDS = ((TERA, "trillion"), (GIGA, "billion"), (MEGA, "million"))
-
-
-def _scale_for(value: float, digits: int) -> tuple[float, str]:
-    """The prefix whose rounded mantissa is at least 1: 999.9999 MB prints as 1 GB."""
-    size = abs(float(f"{value:.{digits}g}"))
-    return next(((s, p) for s, p in _PREFIXES if size >= s), _PREFIXES[-1])
 
 
 def _plain(number: float, digits: int) -> str:

@@ -29,14 +29,19 @@ def roofline_figure(
     Returns:
         A plotly figure; hand it to ``core.figures.show``. FLOP/s are in TFLOP/s, or in GFLOP/s
         when every roof is below 10 TFLOP/s.
+
+    Raises:
+        ValueError: when there is no roof.
     """
+    if not roofs:
+        raise ValueError("A roofline figure needs at least one roof; got none.")
     highest = max(roof.peak_flops_per_s for roof in roofs.values())
     scale, unit = (TERA, "TFLOP/s") if highest >= 10 * TERA else (GIGA, "GFLOP/s")
     figure = new_figure(title, "intensity (FLOP/B)", f"attainable ({unit})", log="xy", height=480)
     left, right = intensities
     lowest = min(roof.attainable(left) for roof in roofs.values()) / scale
     for i, (name, roof) in enumerate(roofs.items()):
-        xs = [left, roof.ridge_point, right]
+        xs = [left, *([roof.ridge_point] if left < roof.ridge_point < right else []), right]
         figure.add_scatter(
             x=rounded(xs),
             y=rounded(roof.attainable(x) / scale for x in xs),
@@ -52,13 +57,12 @@ def roofline_figure(
         figure.add_scatter(
             x=rounded([intensity, intensity]),
             y=rounded([lowest, 1.3 * highest / scale]),
-            name=name,
+            name=f"{i + 1}: {name}",
             mode="lines+text",
             text=["", f"{i + 1}"],
             textposition="top center",
             line={"color": "#808890", "width": 1.5, "dash": "dot"},
         )
-        figure.data[-1].name = f"{i + 1}: {name}"
     for i, (name, (intensity, flops_per_s)) in enumerate((measured or {}).items()):
         figure.add_scatter(
             x=rounded([intensity]),

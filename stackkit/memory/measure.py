@@ -2,15 +2,17 @@
 
 torch when it is installed (all cores, or the GPU), NumPy otherwise. Bytes are counted as STREAM
 counts them: what the program asks to read and to write. A processor that first fetches the lines
-it is about to overwrite (write-allocate) moves more than that, so ``copy`` and ``triad`` can
-understate the memory's true speed by up to a half and a third; ``read`` cannot.
+it is about to overwrite (write-allocate) moves three parts where ``copy`` counts two, and four
+where ``triad`` counts three: those can understate the memory by a third and a quarter. ``read``
+cannot.
 Source: J. McCalpin, STREAM, cs.virginia.edu/stream, 1995.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +21,7 @@ from stackkit.core.timing import Timing, bench
 from stackkit.core.units import MIB
 
 FLOAT_BYTES = 4
-# Bytes asked for per element, and arrays that the working set is made of.
-KERNELS = {"read": (1, 1), "copy": (2, 2), "triad": (3, 3)}
+KERNELS = {"read": 1, "copy": 2, "triad": 3}  # arrays; each element of each moves once
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,19 @@ def measure_bandwidth(
     *,
     working_set_bytes: int | None = None,
     device: str | None = None,
+    threads: int | None = None,
     min_total_s: float = 0.3,
 ) -> BandwidthRun:
     """Measure how fast memory can be read or copied.
 
     Args:
-        kernel: ``"read"`` (sum of a), ``"copy"`` (a = b) or ``"triad"`` (a = b + s c), fp32.
+        kernel: ``"read"`` (all of a, reduced to one number), ``"copy"`` (a = b) or ``"triad"``
+            (a = b + s c), in fp32.
         working_set_bytes: of all arrays together. Default: at least 256 MiB and four times
             the largest cache, so that the data come from memory.
         device: ``"cpu"`` or ``"cuda"``; default: CUDA where torch finds it.
+        threads: CPU threads that torch may use; default: as it is set. NumPy uses one. With a
+            small working set take one: waking the others can take longer than the reading.
         min_total_s: time spent in timed calls.
 
     Returns:
@@ -82,15 +87,17 @@ def measure_bandwidth(
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}.")
     device = _device(device)
-    size = _default_working_set() if working_set_bytes is None else working_set_bytes
+    size = _default_working_set() if working_set_bytes is None else int(working_set_bytes)
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be 1 or more; got {threads}.")
     if size < 1024:
         raise ValueError(f"working_set_bytes must be 1024 or more; got {size}.")
-    touched, n_arrays = KERNELS[kernel]
-    n = size // (n_arrays * FLOAT_BYTES)
+    n = size // (KERNELS[kernel] * FLOAT_BYTES)
     library, call = _bandwidth_call(kernel, n, device)
-    timing = bench(call, min_total_s=min_total_s)
-    moved = touched * n * FLOAT_BYTES
-    return BandwidthRun(kernel, n_arrays * n * FLOAT_BYTES, moved, device, library, timing)
+    with _threads(threads):
+        timing = bench(call, min_total_s=min_total_s)
+    n_bytes = KERNELS[kernel] * n * FLOAT_BYTES
+    return BandwidthRun(kernel, n_bytes, n_bytes, device, library, timing)
 
 
 def measure_peak_flops(
@@ -113,7 +120,7 @@ def measure_peak_flops(
         ValueError: for an unknown format or device, or ``n`` below 1.
     """
     device = _device(device)
-    n = (8192 if device == "cuda" else 2048) if n is None else n
+    n = (8192 if device == "cuda" else 2048) if n is None else int(n)
     if n < 1:
         raise ValueError(f"n must be 1 or more; got {n}.")
     library, call = _matmul_call(n, dtype, device)
@@ -134,7 +141,7 @@ def _bandwidth_call(kernel: str, n: int, device: str) -> tuple[str, Callable[[],
     import numpy as np
 
     a, b, _ = (np.ones(n if used else 0, dtype=np.float32) for used in _uses(kernel))
-    calls = {"read": lambda: a.sum(), "copy": lambda: np.copyto(a, b)}
+    calls = {"read": lambda: a.max(), "copy": lambda: np.copyto(a, b)}
     if kernel not in calls:
         raise ValueError(
             f"{kernel} needs torch: pip install torch. Without it, measure 'copy' or 'read'."
@@ -142,9 +149,25 @@ def _bandwidth_call(kernel: str, n: int, device: str) -> tuple[str, Callable[[],
     return "numpy", calls[kernel]
 
 
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    """Let torch use so many CPU threads for a while."""
+    if threads is None or not _has_torch():
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _uses(kernel: str) -> tuple[bool, bool, bool]:
-    _, n_arrays = KERNELS[kernel]
-    return n_arrays >= 1, n_arrays >= 2, n_arrays >= 3
+    """Which of the arrays a, b and c a kernel touches."""
+    return KERNELS[kernel] >= 1, KERNELS[kernel] >= 2, KERNELS[kernel] >= 3
 
 
 def _matmul_call(n: int, dtype: str, device: str) -> tuple[str, Callable[[], object]]:
@@ -173,7 +196,8 @@ def _matmul_call(n: int, dtype: str, device: str) -> tuple[str, Callable[[], obj
 
 def _require_format(dtype: str, formats: dict[str, Any]) -> None:
     if dtype not in formats:
-        raise ValueError(f"Cannot measure {dtype!r} here; use one of {', '.join(formats)}.")
+        more = "" if _has_torch() else " With torch (pip install torch) there are more."
+        raise ValueError(f"Cannot measure {dtype!r}; use one of {', '.join(formats)}.{more}")
 
 
 def _has_torch() -> bool:

@@ -9,6 +9,7 @@ and Patterson, "Roofline", CACM 52(4), 2009.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from stackkit.atlas import Accelerator
@@ -28,7 +29,7 @@ class Roofline:
     def __post_init__(self) -> None:
         for name in ("peak_flops_per_s", "bytes_per_s"):
             value = getattr(self, name)
-            if not value > 0:
+            if not 0 < value < math.inf:
                 raise ValueError(f"A roofline needs {name} above zero; got {value!r}.")
 
     @property

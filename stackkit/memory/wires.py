@@ -5,6 +5,8 @@
 It knows nothing of latency, refresh or page misses: this is the most that the pins can carry.
 """
 
+import math
+
 from stackkit.core.units import BITS_PER_BYTE, GIGA
 
 
@@ -22,6 +24,6 @@ def hbm_bytes_per_s(bus_bits: float, gbit_per_pin: float) -> float:
         ValueError: when either is not a positive number.
     """
     for name, value in (("bus_bits", bus_bits), ("gbit_per_pin", gbit_per_pin)):
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise ValueError(f"{name} must be a positive number; got {value!r}.")
     return bus_bits * gbit_per_pin * GIGA / BITS_PER_BYTE

@@ -1,0 +1,47 @@
+"""What tests of several layers share. Hypothesis knows no deadline here: machines are busy."""
+
+import importlib.util
+import os
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("local", deadline=None, max_examples=50)
+settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def relative_luminance(colour: str) -> float:
+    """Of ``"#rrggbb"``. Source: WCAG 2.2, definition of relative luminance."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast_ratio(one: str, other: str) -> float:
+    """Between 1 and 21. Source: WCAG 2.2, definition of contrast ratio."""
+    darker, lighter = sorted((relative_luminance(one), relative_luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.fixture
+def contrast():
+    """The contrast of two colours, ``contrast("#000000", "#ffffff") == 21``."""
+    return contrast_ratio
+
+
+@pytest.fixture
+def luminance():
+    """The relative luminance of a colour, 0 for black and 1 for white."""
+    return relative_luminance
+
+
+@pytest.fixture
+def without_torch(monkeypatch):
+    """A machine on which torch is not installed."""
+    find_spec = importlib.util.find_spec
+
+    def find_all_but_torch(name, package=None):
+        return None if name == "torch" else find_spec(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_all_but_torch)
