@@ -93,7 +93,7 @@ def measure_bandwidth(
     if size < 1024:
         raise ValueError(f"working_set_bytes must be 1024 or more; got {size}.")
     n = size // (KERNELS[kernel] * FLOAT_BYTES)
-    library, call = _bandwidth_call(kernel, n, device)
+    library, call, _ = bandwidth_call(kernel, n, device)
     with _threads(threads):
         timing = bench(call, min_total_s=min_total_s)
     n_bytes = KERNELS[kernel] * n * FLOAT_BYTES
@@ -127,7 +127,13 @@ def measure_peak_flops(
     return PeakRun(n, dtype, device, library, bench(call, min_total_s=min_total_s))
 
 
-def _bandwidth_call(kernel: str, n: int, device: str) -> tuple[str, Callable[[], object]]:
+def bandwidth_call(
+    kernel: str, n: int, device: str = "cpu"
+) -> tuple[str, Callable[[], object], tuple[Any, Any, Any]]:
+    """The call that ``measure_bandwidth`` times: (library, call, its arrays a, b and c).
+
+    Arrays have ``n`` elements of fp32; those that the kernel does not touch are empty.
+    """
     if _has_torch():
         import torch
 
@@ -137,16 +143,16 @@ def _bandwidth_call(kernel: str, n: int, device: str) -> tuple[str, Callable[[],
             "copy": lambda: a.copy_(b),
             "triad": lambda: torch.add(b, c, alpha=3.0, out=a),
         }
-        return "torch", calls[kernel]
+        return "torch", calls[kernel], (a, b, c)
     import numpy as np
 
-    a, b, _ = (np.ones(n if used else 0, dtype=np.float32) for used in _uses(kernel))
+    a, b, c = (np.ones(n if used else 0, dtype=np.float32) for used in _uses(kernel))
     calls = {"read": lambda: a.max(), "copy": lambda: np.copyto(a, b)}
     if kernel not in calls:
         raise ValueError(
             f"{kernel} needs torch: pip install torch. Without it, measure 'copy' or 'read'."
         )
-    return "numpy", calls[kernel]
+    return "numpy", calls[kernel], (a, b, c)
 
 
 @contextmanager
