@@ -7,7 +7,8 @@
 # [Open in Colab](https://colab.research.google.com/github/prompt-to-silicon/prompt-to-silicon/blob/main/labs/7-memory.ipynb)
 # · goes with [the chapter](../chapters/7-memory.md) · about 40 minutes of yours
 #
-# Stored run: {run}. Needs NumPy; uses torch when it is there, and a GPU when torch finds one.
+# Stored run: {run}. Needs NumPy; uses torch when it is there, and a GPU when torch
+# finds one (*not yet run on a GPU*).
 
 # %% [markdown]
 # ## 1. Set up

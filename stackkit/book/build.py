@@ -23,7 +23,8 @@ def build(root: Path) -> int:
     mark = out / UNFINISHED
     if mark.exists():
         print("The last build failed or was cut off: building every page anew.", flush=True)
-        shutil.rmtree(out / "html", ignore_errors=True)
+        for done in ("html", ".doctrees"):  # what Sphinx has written, and what it has read
+            shutil.rmtree(out / done, ignore_errors=True)
     out.mkdir(exist_ok=True)
     mark.touch()
     start = time.monotonic()

@@ -9,7 +9,6 @@ of ``{run}`` in the lab's first cell.
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,9 @@ from stackkit.core.units import GIGA, KIB
 KEPT_METADATA = {"tags", "mystnb"}
 RUN = "{run}"
 CELL_TIMEOUT_S = 300
+# Run behind the last cell: the kernel's own peak. What this process knows of its children is the
+# peak of them all, those that ran other labs included.
+PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 
 
 def read_source(path: Path, run: dict[str, Any] | None = None) -> Any:
@@ -55,9 +57,11 @@ def run_sentence(run: dict[str, Any]) -> str:
 
 def execute(source: Path, cwd: Path) -> Any:
     """Run a lab from top to bottom in a fresh kernel and return the clean notebook."""
+    import nbformat
     from nbclient import NotebookClient
 
     notebook = read_source(source)
+    notebook.cells.append(nbformat.v4.new_code_cell(PEAK))
     usage = CpuUsage()
     start = time.monotonic()
     NotebookClient(
@@ -69,24 +73,19 @@ def execute(source: Path, cwd: Path) -> Any:
         store_widget_state=False,
         resources={"metadata": {"path": str(cwd)}},
     ).execute()
+    peak = int(notebook.cells.pop().outputs[0].text)
     others = usage.others_cores()
     if others is not None and others > BUSY_CORES:
         print(f"  other programs kept {others:.1f} cores busy: run it again before you commit it")
     run = {
         "seconds": round(time.monotonic() - start),
-        "gigabytes": round(_largest_child_bytes() / GIGA, 1),
+        "gigabytes": round(peak * (1 if sys.platform == "darwin" else KIB) / GIGA, 1),
         "cores": card().cores,
     }
     notebook.cells[0].source = notebook.cells[0].source.replace(RUN, run_sentence(run))
-    notebook["metadata"]["stackkit"] = run
+    notebook["metadata"] = read_source(source).metadata | {"stackkit": run}  # not the kernel's
     _number_cells(notebook)
     return notebook
-
-
-def _largest_child_bytes() -> int:
-    """Peak memory of the largest process this one has started and seen end: the kernel."""
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * KIB
 
 
 def _number_cells(notebook: Any) -> None:
@@ -128,8 +127,9 @@ def faults(source: Path, stored: Path) -> list[str]:
     return found
 
 
-def _identity(cell: Any) -> tuple[str, str, list[str]]:
-    return cell.cell_type, cell.source, list(cell.metadata.get("tags", []))
+def _identity(cell: Any) -> tuple[str, str, dict[str, Any]]:
+    kept = {key: value for key, value in cell.metadata.items() if key != "execution"}
+    return cell.cell_type, cell.source, kept
 
 
 def _first_line(cell: Any) -> str:

@@ -7,6 +7,7 @@ that changed since you copied it arrives beside yours under a name with the next
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ def copy_labs(labs: Path, mine: Path) -> list[str]:
     done = []
     for lab in sorted(labs.glob("*.ipynb")):
         digest = hashlib.sha256(lab.read_bytes()).hexdigest()
-        if digest in known:
+        if digest in known and list(mine.glob(f"{lab.stem}*.ipynb")):
             continue
         target = _free_name(mine / lab.name)
         shutil.copyfile(lab, target)
@@ -40,7 +41,7 @@ def copy_labs(labs: Path, mine: Path) -> list[str]:
 
 def _free_name(path: Path) -> Path:
     candidate, number = path, 2
-    while candidate.exists():
+    while os.path.lexists(candidate):  # a link that leads nowhere is there too
         candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
         number += 1
     return candidate

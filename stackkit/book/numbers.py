@@ -45,6 +45,8 @@ def render(expression: str, names: dict[str, Any]) -> str:
     code, _, form = (part.strip() for part in expression.partition(";"))
     value = eval(code, names)  # the book's own text, run when we build it
     unit, _, digits = form.partition(" ")
+    if unit[1:] in units.PREFIXED_UNITS and unit not in units.PREFIXED_UNITS:
+        raise ValueError(f"{unit} has a prefix; write {unit[1:]}, the prefix is chosen to suit.")
     if form.startswith((".", ",")):
         return format(value, form)
     return units.si(value, unit, int(digits or 3)) if form else units.si(value)
@@ -56,7 +58,8 @@ def definitions_behind(code: str, sources: dict[str, str]) -> list[str]:
     behind: list[str] = []
     for name, line in reversed(list(sources.items())):
         if name in wanted:
-            behind.insert(0, line)
+            if line not in behind:  # a, b = ... defines two names
+                behind.insert(0, line)
             wanted |= {n.id for n in ast.walk(ast.parse(line)) if isinstance(n, ast.Name)}
     return behind
 
@@ -68,9 +71,9 @@ class FactRole(SphinxRole):
         name, _, digits = (part.strip() for part in self.text.partition(";"))
         try:
             fact = atlas.fact(name)
+            text = units.si(fact.value, fact.unit, int(digits or 3))
         except ValueError as error:
             return [], [self.inliner.reporter.error(str(error), line=self.lineno)]
-        text = units.si(fact.value, fact.unit, int(digits or 3))
         return [NumberNode("", text, provenance=fact.provenance(), url=fact.url)], []
 
 
@@ -111,9 +114,13 @@ class DefineDirective(SphinxDirective):
             return [self.state_machine.reporter.error(message, line=self.lineno)]
         for statement in ast.parse(code).body:
             if isinstance(statement, ast.Assign):
-                for target in statement.targets:
-                    page["sources"][ast.unparse(target)] = ast.unparse(statement)
+                names = [n.id for t in statement.targets for n in ast.walk(t) if _is_stored(n)]
+                page["sources"] |= dict.fromkeys(names, ast.unparse(statement))
         return []
+
+
+def _is_stored(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
 
 
 def _page(env: Any) -> dict[str, Any]:
@@ -148,6 +155,8 @@ def _link(url: str) -> str:
 
 
 def visit_number_html(self: Any, node: NumberNode) -> None:
+    if "index" not in node:  # copied with its heading into a table of contents
+        return
     index = node["index"]
     self.body.append(
         f'<a class="sk-number" href="#number-source-{index}" data-index="{index}" '
@@ -156,7 +165,8 @@ def visit_number_html(self: Any, node: NumberNode) -> None:
 
 
 def depart_number_html(self: Any, node: NumberNode) -> None:
-    self.body.append("</a>")
+    if "index" in node:
+        self.body.append("</a>")
 
 
 def _skip(self: Any, node: NumberNode) -> None:

@@ -1,6 +1,6 @@
 """A renderer for plotly's mime type, which myst-nb lacks.
 
-The figure's JSON goes into the page; ``static/figures.js`` draws it when it comes into view, with
+The figure's JSON goes into the page; ``static/stackkit.js`` draws it when it comes into view, with
 the one copy of plotly.js that the book serves itself. Registered as an entry point of the group
 ``myst_nb.mime_renderers`` in pyproject.toml, the only way that myst-nb finds it.
 """
@@ -48,7 +48,7 @@ def figure_html(figure: dict[str, Any]) -> str:
     payload = json.dumps(
         {"data": figure.get("data", []), "layout": layout, "frames": figure.get("frames") or []},
         separators=(",", ":"),
-    ).replace("</", "<\\/")  # a label must not close the script element
+    ).replace("<", "\\u003c")  # a label must neither close the script element nor open a comment
     height = int(layout.get("height", DEFAULT_HEIGHT_PX))
     return (
         f'<div class="sk-plotly" role="img" aria-label="{escape(alt)}" '

@@ -20,20 +20,22 @@ _NOT_PROSE = re.compile(
     | `+[^`]*`+                 # inline code
     | \$\$.*?\$\$ | \$[^$\n]+\$ # formulas
     | \]\([^)]*\)               # the target of a link
-    | <[^>]*>                   # HTML, and bare addresses
+    | </?[a-zA-Z!][^>]*>        # HTML, and bare addresses
     """,
     re.VERBOSE | re.DOTALL,
 )
 
 _UNIT = r"""
-    (?:[kKMGTPEµunpm]i?)?(?:B|bit|FLOPs?|W|Wh|J|Hz|eV)(?:/(?:s|bit|token|pin|W))?
+    (?:[kKMGTPEµunpm]i?)?(?:B|bit|FLOPs?|W|Wh|J|Hz|eV)(?:/(?:s|B|bit|FLOP|token|pin|W))?
+    | (?:kilo|mega|giga|tera|peta|milli|micro|nano|pico)?(?:bytes?|watts?|joules?|hertz)
     | (?:[mµunp]?s|nm|µm|mm[²2]?|cm[²2]?)
     | tokens?(?:/s)? | parameters | transistors | % | percent | dollars | USD | EUR | °C
 """
 _TYPED = re.compile(
     rf"""(?<![\w.])(?!\d+B\b)(?:  # "8B" is the name of a model
         [$€]\s?\d[\d.,]*                                                        # $2.50
-        | \d[\d.,]*\s?(?:thousand\ |million\ |billion\ |trillion\ )?(?:{_UNIT})(?![\w²/-])  # 80 GB
+        | \d[\d.,]*(?:e[+-]?\d+)?\s?(?:(?:thousand|million|billion|trillion)\ )?
+          (?:{_UNIT})(?![\w²/-])                                                # 80 GB
     )""",
     re.VERBOSE,
 )
@@ -63,14 +65,16 @@ def _prose_lines(markdown: str) -> Iterator[str]:
     for number, line in enumerate(lines):
         bare = line.strip()
         if code_fence:
-            if number and bare == code_fence:
+            if number and bare.startswith(code_fence) and not bare.strip(code_fence[0]):
                 code_fence = ""
             yield ""
         elif match := re.match(r"(`{3,}|~{3,}|:{3,})(.*)", bare):
             info = match.group(2).strip()
             if info.startswith(_CODE_FENCES) or (info and not info.startswith("{")):
                 code_fence = match.group(1)
-            yield ""
+                yield ""
+            else:
+                yield info.partition("}")[2]  # the title of an admonition
         elif bare.startswith((":", "%")):  # a directive's option, a comment
             yield ""
         else:

@@ -77,7 +77,7 @@ def find_problem(version, free_bytes):
 
 def wanted_key():
     """A hash of all that decides what is installed."""
-    digest = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256((sys.version + EXTRAS).encode())
     for name in ("pyproject.toml", "constraints.txt"):
         with open(os.path.join(ROOT, name), "rb") as file:
             digest.update(file.read())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 from stackkit.atlas import Layer, layer, layers
@@ -39,7 +40,10 @@ class StackStrip(_StackDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        here = layer(self.arguments[0])
+        try:
+            here = layer(self.arguments[0])
+        except ValueError as error:
+            raise self.error(str(error)) from None
         self.env.metadata[self.env.docname]["stack_colour"] = here.colour
         strip = nodes.enumerated_list(classes=["sk-strip"])
         for shown in layers():
@@ -146,7 +150,15 @@ def layer_colours_css() -> str:
     return "\n".join(rules + strip) + "\n"
 
 
+def pages_to_read_again(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> set[str]:
+    """Every page when a chapter comes or goes: strips and tables link the chapters there are."""
+    return set(env.found_docs) - added if added or removed else set()
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("env-get-outdated", pages_to_read_again)
     app.add_directive("stack-strip", StackStrip)
     app.add_directive("stack-picture", StackPicture)
     app.add_directive("stack-glance", StackGlance)

@@ -25,7 +25,7 @@ _PREFIXES = (
 )
 
 # Units that carry a prefix. Any other unit ("mm2", "year", "FLOP/B") is printed as it is.
-_PREFIXED = {"B", "B/s", "bit/s", "FLOP", "FLOP/s", "s", "W", "J", "J/bit", "Hz", "token/s"}
+PREFIXED_UNITS = {"B", "B/s", "bit/s", "FLOP", "FLOP/s", "s", "W", "J", "J/bit", "Hz", "token/s"}
 
 
 def si(value: float, unit: str = "", digits: int = 3) -> str:
@@ -43,7 +43,7 @@ def si(value: float, unit: str = "", digits: int = 3) -> str:
     if value == 0 or value != value or value in (float("inf"), float("-inf")):
         return f"{value:g} {unit}".strip()
     rounded = float(f"{value:.{digits}g}")  # once, so that 999.9999 MB prints as 1 GB
-    if unit in _PREFIXED:
+    if unit in PREFIXED_UNITS:
         scale, prefix = next((s, p) for s, p in _PREFIXES if abs(rounded) >= s or p == "p")
         return f"{_plain(rounded / scale, digits)} {prefix}{unit}"
     if not unit and abs(value) >= MEGA:
