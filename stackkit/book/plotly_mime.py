@@ -51,7 +51,7 @@ def figure_html(figure: dict[str, Any]) -> str:
     ).replace("<", "\\u003c")  # a label must neither close the script element nor open a comment
     height = int(layout.get("height", DEFAULT_HEIGHT_PX))
     return (
-        f'<div class="sk-plotly" role="img" aria-label="{escape(alt)}" '
+        f'<div class="sk-plotly" role="figure" aria-label="{escape(alt)}" '
         f'style="min-height:{height}px"><script type="application/json">{payload}</script>'
         "<noscript>This figure is drawn with JavaScript; its data are in the table below."
         "</noscript></div>"

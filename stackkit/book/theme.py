@@ -21,8 +21,9 @@ from stackkit.book.stack import layer_colours_css
 STATIC = Path(__file__).parent / "static"
 MATHJAX_PARTS = ("tex-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
-# Defects of pydata-sphinx-theme 0.17 and myst-nb 1.4 that axe reports: a control's name must
-# contain its visible text (WCAG 2.5.3), and all content must lie in a landmark.
+# Defects of pydata-sphinx-theme 0.17, myst-nb 1.4 and docutils 0.21 that axe reports: a control
+# needs a name that contains its visible text (WCAG 2.5.3), all content lies in a landmark, and a
+# list holds items (the role of a bibliography's entries is deprecated).
 _REPAIRS = (
     (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
     (re.compile(r'(pst-js-only" title="Search") aria-label="Search"'), r"\1"),
@@ -31,6 +32,11 @@ _REPAIRS = (
         re.compile(r'<div class="sidebar-primary-item">(\s*<a class="navbar-brand logo")'),
         r'<div class="sidebar-primary-item" role="navigation" aria-label="Home">\1',
     ),
+    (
+        re.compile(r'<summary>(<span class="toctree-toggle")'),
+        r'<summary aria-label="Pages below">\1',
+    ),
+    (re.compile(r'role="doc-biblioentry"'), 'role="listitem"'),
 )
 
 

@@ -6,8 +6,9 @@
   const root = document.documentElement;
   const stillPicture = window.matchMedia("(hover: none)");
 
+  let onPaper = false;
   function template() {
-    const dark = root.dataset.theme === "dark";
+    const dark = root.dataset.theme === "dark" && !onPaper;
     const ink = dark ? "#e6e6e6" : "#1f2328";
     const grid = dark ? "#3d444d" : "#d8dee4";
     const axis = { gridcolor: grid, linecolor: grid, zerolinecolor: grid, automargin: true };
@@ -115,16 +116,31 @@
     { rootMargin: "300px" },
   );
   holders.forEach((holder) => watcher.observe(holder));
-  new MutationObserver(() => {
+  function recolour() {
     holders.forEach((holder) => {
       if (holder.skBox) window.Plotly.relayout(holder.skBox, { template: template() });
     });
-  }).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
+  }
+  new MutationObserver(recolour).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
 
   window.addEventListener("hashchange", followHash);
+  /* Paper is white and cannot be unfolded. */
+  let themeOnScreen = null;
+  let foldsClosedOnScreen = [];
   window.addEventListener("beforeprint", () => {
+    onPaper = true;
+    themeOnScreen = root.dataset.theme;
+    root.dataset.theme = "light";
+    foldsClosedOnScreen = [...document.querySelectorAll("details:not([open])")];
+    foldsClosedOnScreen.forEach((fold) => { fold.open = true; });
     holders.forEach(draw);
-    document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
+    recolour();
+  });
+  window.addEventListener("afterprint", () => {
+    onPaper = false;
+    root.dataset.theme = themeOnScreen;
+    foldsClosedOnScreen.forEach((fold) => { fold.open = false; });
+    recolour();
   });
   followHash();
 })();
