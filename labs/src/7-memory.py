@@ -193,7 +193,7 @@ print(
 # %% [markdown]
 # Read the column *measured/least*. At batch 1 and at batch 128 the model is close: one waits for
 # memory, the other for arithmetic, and nothing else matters much. In between it is too hopeful, most
-# of all at batch 2, where one pass of two takes longer than two passes of one. One vector calls a
+# of all for small batches: one pass of two takes longer than two passes of one. One vector calls a
 # matrix-vector routine, two call a matrix-matrix routine. That one usually first copies blocks of the
 # matrix into a layout for wide tiles, and two columns do not repay the copy. The model knows two
 # numbers of the machine and nothing of the code. Chapter 6 will open the routine.
