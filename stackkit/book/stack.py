@@ -127,7 +127,7 @@ class StackGlance(_StackDirective):
             "Bottleneck",
             "Where value is captured",
         ]
-        return self.markdown_table(heads, rows)
+        return [nodes.container("", *self.markdown_table(heads, rows), classes=["sk-glance"])]
 
 
 class StackMaps(_StackDirective):
