@@ -23,10 +23,12 @@ class _StackDirective(SphinxDirective):
         page = chapter_of(shown)
         return f"[{text}](/{page}.md)" if page in self.env.found_docs else text
 
-    def markdown_table(self, heads: list[str], rows: list[list[str]]) -> list[nodes.Node]:
+    def markdown_table(
+        self, heads: list[str], rows: list[list[str]], style: str = "sk-table"
+    ) -> list[nodes.Node]:
         lines = [heads, ["---"] * len(heads), *rows]
-        text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-        return self.parse_text_to_nodes(text)
+        table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        return self.parse_text_to_nodes(f":::{{div}} {style}\n{table}\n:::")
 
 
 def chapter_of(shown: Layer) -> str:
@@ -127,7 +129,7 @@ class StackGlance(_StackDirective):
             "Bottleneck",
             "Where value is captured",
         ]
-        return [nodes.container("", *self.markdown_table(heads, rows), classes=["sk-glance"])]
+        return self.markdown_table(heads, rows, style="sk-glance")
 
 
 class StackMaps(_StackDirective):

@@ -34,7 +34,7 @@ def test_the_frames_of_a_slider_are_kept():
 
 
 def test_a_figure_is_named_by_its_alt_text():
-    assert 'role="img" aria-label="A line."' in figure_html(figure())
+    assert 'role="figure" aria-label="A line."' in figure_html(figure())
 
 
 @pytest.mark.parametrize("layout", [{}, {"meta": None}, {"meta": {}}, {"meta": {"alt": ""}}])
