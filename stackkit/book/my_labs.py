@@ -52,8 +52,11 @@ def main() -> int:
     for sentence in copy_labs(root / "labs", root / "my-labs"):
         print(sentence)
     print("Opening my-labs/ in JupyterLab; stop it with Ctrl-C.")
+    command = [sys.executable, "-m", "jupyterlab", "--notebook-dir=my-labs"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container, where root is the user
+        command.append("--allow-root")
     try:
-        return subprocess.call([sys.executable, "-m", "jupyterlab", "--notebook-dir=my-labs"])
+        return subprocess.call(command)
     except KeyboardInterrupt:
         return 0
 
