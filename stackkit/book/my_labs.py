@@ -7,6 +7,7 @@ that changed since you copied it arrives beside yours under a name with the next
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -47,10 +48,20 @@ def _free_name(path: Path) -> Path:
     return candidate
 
 
+def ask_nothing() -> None:
+    """Keep JupyterLab from asking, in every fresh environment, whether it may fetch news."""
+    settings = Path(sys.prefix, "etc", "jupyter", "labconfig", "page_config.json")
+    if not settings.exists():
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        disabled = {"@jupyterlab/apputils-extension:announcements": True}
+        settings.write_text(json.dumps({"disabledExtensions": disabled}), encoding="utf-8")
+
+
 def main() -> int:
     root = Path.cwd()
     for sentence in copy_labs(root / "labs", root / "my-labs"):
         print(sentence)
+    ask_nothing()
     print("Opening my-labs/ in JupyterLab; stop it with Ctrl-C.")
     command = [sys.executable, "-m", "jupyterlab", "--notebook-dir=my-labs"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container, where root is the user
