@@ -9,7 +9,7 @@ LABS := $(wildcard labs/src/*.py)
 book: setup ## set up what is needed and build the site into _build/html
 	@$(BIN)/python -m stackkit.book.build
 
-test: book ## everything that CI checks
+test: book ## prove it: style, library, built site, labs
 	@echo "== style, layers, pairs"
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

@@ -74,7 +74,8 @@ def fact(name: str) -> Fact:
     """
     if name in facts():
         return facts()[name]
-    near = [other for thing in _things() if name.startswith(thing) for other in facts_of(thing)]
+    things = [thing for thing in _things() if f"{name}.".startswith(f"{thing}.")]
+    near = [other for thing in things for other in facts_of(thing)]
     if near:
         raise ValueError(f"The atlas has no fact {name!r}; of that thing it has {', '.join(near)}.")
     raise ValueError(

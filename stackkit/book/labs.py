@@ -16,14 +16,20 @@ from typing import Any
 
 from stackkit.core.machine import card
 from stackkit.core.timing import BUSY_CORES, CpuUsage
-from stackkit.core.units import GIGA, KIB
+from stackkit.core.units import GIGA
 
 KEPT_METADATA = {"tags", "mystnb"}
 RUN = "{run}"
 CELL_TIMEOUT_S = 300
-# Run behind the last cell: the kernel's own peak. What this process knows of its children is the
-# peak of them all, those that ran other labs included.
-PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+# Run behind the last cell: the kernel's own peak in bytes. What this process knows of its children
+# is the peak of them all, and on Linux a child's ru_maxrss begins with the peak of its parent.
+PEAK = """
+import resource, sys
+if sys.platform == "linux":
+    print(1024 * int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]))
+else:  # bytes on a Mac
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 
 
 def read_source(path: Path, run: dict[str, Any] | None = None) -> Any:
@@ -40,7 +46,8 @@ def read_source(path: Path, run: dict[str, Any] | None = None) -> Any:
         cell["id"] = f"c{number:03d}"
         cell["metadata"] = {k: v for k, v in cell.metadata.items() if k in KEPT_METADATA}
         if "hide-cell" in cell.metadata.get("tags", []):  # the book folds it; so should the others
-            cell["metadata"] |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
+            hidden = {"source_hidden": True, "outputs_hidden": True}
+            cell["metadata"] |= {"jupyter": hidden, "cellView": "form"}
     if run:
         notebook.cells[0].source = notebook.cells[0].source.replace(RUN, run_sentence(run))
     notebook["metadata"] = {
@@ -79,7 +86,7 @@ def execute(source: Path, cwd: Path) -> Any:
         print(f"  other programs kept {others:.1f} cores busy: run it again before you commit it")
     run = {
         "seconds": round(time.monotonic() - start),
-        "gigabytes": round(peak * (1 if sys.platform == "darwin" else KIB) / GIGA, 1),
+        "gigabytes": round(peak / GIGA, 1),
         "cores": card().cores,
     }
     notebook.cells[0].source = notebook.cells[0].source.replace(RUN, run_sentence(run))

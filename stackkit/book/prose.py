@@ -26,8 +26,9 @@ _NOT_PROSE = re.compile(
 )
 
 _UNIT = r"""
-    (?:[kKMGTPEµunpm]i?)?(?:B|bit|FLOPs?|W|Wh|J|Hz|eV)(?:/(?:s|B|bit|FLOP|token|pin|W))?
-    | (?:kilo|mega|giga|tera|peta|milli|micro|nano|pico)?(?:bytes?|watts?|joules?|hertz)
+    (?:[kKMGTPEµunpm]i?)?(?:B|bit|bps|FLOP[sS]?|T|W|Wh|J|Hz|eV)(?:/(?:s|B|bit|FLOP|token|pin|W))?
+    | (?:kilo|mega|giga|tera|peta|milli|micro|nano|pico)?(?:bytes?|bits?|watts?|joules?|hertz)
+    | (?:milli|micro|nano|pico)seconds?
     | (?:[mµunp]?s|nm|µm|mm[²2]?|cm[²2]?)
     | tokens?(?:/s)? | parameters | transistors | % | percent | dollars | USD | EUR | °C
 """

@@ -36,8 +36,8 @@ def main():
     print("Setting up .venv (once; downloads up to 400 MB, more where torch comes with CUDA) ...")
     sys.stdout.flush()
     start = time.time()
-    if not os.path.exists(venv_python()):
-        status = subprocess.call([sys.executable, "-m", "venv", VENV])
+    if venv_version() != platform.python_version():  # none yet, or made by another Python
+        status = subprocess.call([sys.executable, "-m", "venv", "--clear", VENV])
         if status != 0:
             shutil.rmtree(VENV, ignore_errors=True)
             print(
@@ -90,6 +90,16 @@ def installed_key():
             return stamp.read()
     except OSError:
         return None
+
+
+def venv_version():
+    """The Python that the environment was made with, for example "3.11.2"; None without one."""
+    try:
+        with open(os.path.join(VENV, "pyvenv.cfg")) as settings:
+            found = re.search(r"^version\s*=\s*(\S+)", settings.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return found.group(1) if found else None
 
 
 def venv_python():

@@ -46,7 +46,6 @@ class StackStrip(_StackDirective):
             here = layer(self.arguments[0])
         except ValueError as error:
             raise self.error(str(error)) from None
-        self.env.metadata[self.env.docname]["stack_colour"] = here.colour
         strip = nodes.enumerated_list(classes=["sk-strip"])
         for shown in layers():
             lit = shown == here
@@ -67,7 +66,7 @@ class StackStrip(_StackDirective):
         ]
 
     def _reference(self, shown: Layer, text: str) -> nodes.Node:
-        reference = addnodes.pending_xref(
+        return addnodes.pending_xref(
             "",
             nodes.inline("", text, classes=["std", "std-doc"]),
             refdomain="std",
@@ -77,7 +76,6 @@ class StackStrip(_StackDirective):
             refwarn=True,
             refdoc=self.env.docname,
         )
-        return reference
 
 
 class StackPicture(_StackDirective):
@@ -104,8 +102,7 @@ class StackPicture(_StackDirective):
             ":::",
             "::::",
         ]
-        text = "\n".join(lines)
-        return self.parse_text_to_nodes(text)
+        return self.parse_text_to_nodes("\n".join(lines))
 
 
 class StackGlance(_StackDirective):

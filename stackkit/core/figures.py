@@ -95,7 +95,7 @@ def data_table(figure: Figure) -> str:
     rows = [
         (trace.name or "", _cell(x), _cell(y))
         for trace in figure.data
-        for x, y in zip(trace.x, trace.y, strict=True)
+        for x, y in zip(range(len(trace.y)) if trace.x is None else trace.x, trace.y, strict=True)
     ]
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     body = "".join(

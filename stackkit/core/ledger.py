@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from stackkit.core.units import si
 
+Kind = Literal["fact", "modelled", "measured"]
 Per = Literal["token", "request", "second"]
 
 
@@ -19,20 +20,22 @@ class Entry:
     """What one layer adds to the bill.
 
     Raises:
-        ValueError: when ``per`` is none of token, request, second, or the interval
-            ``[low, high]`` does not hold the value.
+        ValueError: when ``kind`` or ``per`` is none of its words, or the interval ``[low, high]``
+            does not hold the value.
     """
 
     layer: str  # a layer's name, for example "memory"
     quantity: str  # what is counted, for example "weight bytes read"
     value: float
     unit: str
-    kind: str  # "fact", "modelled" or "measured"
+    kind: Kind
     low: float
     high: float
     per: Per
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"An entry is fact, modelled or measured; got kind={self.kind!r}.")
         if self.per not in get_args(Per):
             raise ValueError(f"An entry counts per token, request or second; got per={self.per!r}.")
         if not self.low <= self.value <= self.high:

@@ -59,12 +59,6 @@ _WORDS = ((TERA, "trillion"), (GIGA, "billion"), (MEGA, "million"))
 def _plain(number: float, digits: int) -> str:
     """Round to significant digits, never in scientific notation, thousands grouped."""
     rounded = float(f"{number:.{digits}g}")
-    size = abs(rounded)
-    exponent = len(str(int(size))) - 1 if size >= 1 else _leading_zeros(size)
+    exponent = int(f"{rounded:.16e}".partition("e")[2])
     text = f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _leading_zeros(size: float) -> int:
-    """The decimal exponent of a number below 1 (negative), for example -2 for 0.015."""
-    return int(f"{size:e}".split("e")[1])

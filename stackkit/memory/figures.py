@@ -31,10 +31,12 @@ def roofline_figure(
         when every roof is below 10 TFLOP/s.
 
     Raises:
-        ValueError: when there is no roof.
+        ValueError: when there is no roof, or the x axis does not go from low to high above zero.
     """
     if not roofs:
         raise ValueError("A roofline figure needs at least one roof; got none.")
+    if not 0 < intensities[0] < intensities[1]:
+        raise ValueError(f"intensities go from low to high, above zero; got {intensities!r}.")
     highest = max(roof.peak_flops_per_s for roof in roofs.values())
     scale, unit = (TERA, "TFLOP/s") if highest >= 10 * TERA else (GIGA, "GFLOP/s")
     figure = new_figure(title, "intensity (FLOP/B)", f"attainable ({unit})", log="xy", height=480)

@@ -4,7 +4,7 @@ torch when it is installed (all cores, or the GPU), NumPy otherwise. Bytes are c
 counts them: what the program asks to read and to write. A processor that first fetches the lines
 it is about to overwrite (write-allocate) moves three parts where ``copy`` counts two, and four
 where ``triad`` counts three: those can understate the memory by a third and a quarter. ``read``
-cannot.
+overwrites nothing. With NumPy it runs on one core, which may be far below what all cores reach.
 Source: J. McCalpin, STREAM, cs.virginia.edu/stream, 1995.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from stackkit.core.machine import card
 from stackkit.core.timing import Timing, bench
-from stackkit.core.units import MIB
+from stackkit.core.units import GIB, MIB
 
 FLOAT_BYTES = 4
 KERNELS = {"read": 1, "copy": 2, "triad": 3}  # arrays; each element of each moves once
@@ -58,7 +58,7 @@ class PeakRun:
 
 
 def measure_bandwidth(
-    kernel: str = "triad",
+    kernel: str = "read",
     *,
     working_set_bytes: int | None = None,
     device: str | None = None,
@@ -70,8 +70,9 @@ def measure_bandwidth(
     Args:
         kernel: ``"read"`` (all of a, reduced to one number), ``"copy"`` (a = b) or ``"triad"``
             (a = b + s c), in fp32.
-        working_set_bytes: of all arrays together. Default: at least 256 MiB and four times
-            the largest cache, so that the data come from memory.
+        working_set_bytes: of all arrays together. Default, so that the data come from memory: on
+            a CPU 256 MiB or four times the largest cache, whichever is more, on a GPU 4 GiB;
+            but never more than an eighth of memory, or a quarter of what a GPU has free.
         device: ``"cpu"`` or ``"cuda"``; default: CUDA where torch finds it.
         threads: CPU threads that torch may use; default: as it is set. NumPy uses one. With a
             small working set take one: waking the others can take longer than the reading.
@@ -87,7 +88,7 @@ def measure_bandwidth(
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}.")
     device = _device(device)
-    size = _default_working_set() if working_set_bytes is None else int(working_set_bytes)
+    size = _default_working_set(device) if working_set_bytes is None else int(working_set_bytes)
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more; got {threads}.")
     if size < 1024:
@@ -225,8 +226,13 @@ def _device(device: str | None) -> str:
     return device
 
 
-def _default_working_set() -> int:
-    """Past every cache, yet at most an eighth of memory."""
+def _default_working_set(device: str = "cpu") -> int:
+    """Past every cache, yet a small part of memory."""
+    if device == "cuda":  # past every cache, and so long that starting the kernel does not count
+        import torch
+
+        free_bytes, _ = torch.cuda.mem_get_info()
+        return min(4 * GIB, free_bytes // 4)
     machine = card()
     largest_cache = max(machine.cache_bytes.values(), default=0)
     wanted = max(256 * MIB, 4 * largest_cache)

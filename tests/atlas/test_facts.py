@@ -129,6 +129,12 @@ def test_an_unknown_quantity_is_refused_with_the_thing_s_own():
         fact("h100-sxm.price")
 
 
+def test_an_unknown_quantity_is_refused_without_those_of_a_namesake():
+    with pytest.raises(ValueError, match=r"of that thing it has (\w+, )*energy_j_per_bit\.$") as no:
+        fact("hbm3e.price")
+    assert str(no.value).count("bus_bits") == 1  # those of hbm3 are not among them
+
+
 def test_an_unknown_thing_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match=r"no fact 'h1000\.price'.*the things are .*h100-sxm"):
         fact("h1000.price")

@@ -17,6 +17,7 @@ from stackkit.core.figures import new_figure
 pytestmark = pytest.mark.browser
 
 MEMORY = "chapters/7-memory.html"
+LAB = "labs/7-memory.html"
 SEARCH = "search.html?q=memory"
 PAGES = [*(page for page in pages(SITE) if page != "index.html"), SEARCH]
 
@@ -225,6 +226,15 @@ def test_printing_opens_the_folds_and_draws_the_figures(memory):
     assert page.locator("main details:not([open])").count() == 0
     assert page.locator("details.sk-sources li").last.is_visible()
     page.locator(".sk-plotly[data-drawn=done]").last.wait_for()
+
+
+def test_a_figure_that_nobody_scrolled_to_is_drawn_before_the_printer_asks(tabs, served):
+    page = tabs["phone"].open(served + LAB)
+    page.wait_for_load_state("networkidle")
+    assert page.locator(".sk-plotly[data-drawn]").count() == 0
+    print_out(page)
+    drawn = page.locator(".sk-plotly[data-drawn=done]").count()  # now: a printer does not wait
+    assert drawn == page.locator(".sk-plotly").count() > 0
 
 
 def test_a_figure_drawn_in_the_dark_is_printed_in_dark_ink(memory, luminance):

@@ -417,7 +417,7 @@ def test_cells_are_numbered_and_counted_in_order(pair):
 
 def test_a_solution_is_folded_in_jupyterlab_and_in_colab(pair):
     *others, solution = code_cells(nbformat.read(pair[1], 4))
-    assert solution.metadata["jupyter"] == {"source_hidden": True}
+    assert solution.metadata["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
     assert solution.metadata["cellView"] == "form"
     assert all("cellView" not in other.metadata for other in others)
 
@@ -425,7 +425,7 @@ def test_a_solution_is_folded_in_jupyterlab_and_in_colab(pair):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_solution_of_a_lab_is_folded_and_has_a_title_for_colab(name):
     for solution in [cell for cell in code_cells(stored(name)) if SOLUTION in tags(cell)]:
-        assert solution.metadata["jupyter"] == {"source_hidden": True}
+        assert solution.metadata["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
         assert solution.metadata["cellView"] == "form"
         assert solution.source.startswith("# @title ")
 

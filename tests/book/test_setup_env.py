@@ -112,9 +112,12 @@ def steps(monkeypatch):
 
     def call(command):
         made["done"].append("venv")
-        Path(setup_env.venv_python()).parent.mkdir(parents=True)
+        Path(setup_env.venv_python()).parent.mkdir(parents=True, exist_ok=True)
         if made["venv"] == 0:
             Path(setup_env.venv_python()).touch()
+            Path(setup_env.VENV, "pyvenv.cfg").write_text(
+                f"version = {platform.python_version()}\n"
+            )
         return made["venv"]
 
     def run_pip(command):
@@ -146,6 +149,15 @@ def test_changed_requirements_are_installed_into_the_same_environment(steps, mon
     monkeypatch.setattr(setup_env, "wanted_key", lambda: "another key")
     assert setup_env.main() == 0
     assert steps["done"] == ["venv", "pip", "pip"]
+
+
+def test_another_python_makes_the_environment_anew(steps, monkeypatch):
+    """pip alone would fill the old Python's environment and call it the new one's."""
+    setup_env.main()
+    monkeypatch.setattr(platform, "python_version", lambda: "3.99.0")
+    monkeypatch.setattr(setup_env, "wanted_key", lambda: "the key of another Python")
+    assert setup_env.main() == 0
+    assert steps["done"] == ["venv", "pip", "venv", "pip"]
 
 
 def test_a_python_without_ensurepip_is_told_what_to_install(steps, capsys):

@@ -32,6 +32,11 @@ def test_an_entry_per_anything_else_is_refused():
         entry(per="word")
 
 
+def test_an_entry_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="fact, modelled or measured; got kind='guess'"):
+        entry(kind="guess")
+
+
 @pytest.mark.parametrize("value", [13e9, 17e9, math.nan])
 def test_a_value_outside_its_interval_is_refused(value):
     with pytest.raises(ValueError, match=r"weight bytes read = .* is outside"):

@@ -121,6 +121,14 @@ def test_the_default_leaves_a_small_machine_its_memory(monkeypatch):
     assert measure._default_working_set() == 128 * MIB
 
 
+@pytest.mark.parametrize(("free_bytes", "wanted"), [(78 * GIB, 4 * GIB), (2 * GIB, GIB // 2)])
+def test_the_default_on_a_gpu_knows_the_gpu_and_not_the_host(monkeypatch, free_bytes, wanted):
+    torch = pytest.importorskip("torch", reason="torch is not installed here.")
+    a_machine(monkeypatch, cache_bytes={"L3": 512 * MIB}, memory_bytes=1 * GIB)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free_bytes, 80 * GIB))
+    assert measure._default_working_set("cuda") == wanted
+
+
 def test_an_unknown_machine_has_a_default_too(monkeypatch):
     a_machine(monkeypatch, cache_bytes={}, memory_bytes=None)
     assert measure._default_working_set() == 256 * MIB

@@ -116,6 +116,7 @@
     { rootMargin: "300px" },
   );
   holders.forEach((holder) => watcher.observe(holder));
+  if (holders.length) window.addEventListener("load", loadPlotly); // the printer waits for no download
   function recolour() {
     holders.forEach((holder) => {
       if (holder.skBox) window.Plotly.relayout(holder.skBox, { template: template() });
