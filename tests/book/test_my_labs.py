@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -157,6 +159,8 @@ def test_a_copier_that_overwrites_is_found():
 def jupyter(monkeypatch, tmp_path, labs):
     """``make lab`` in a folder of its own; JupyterLab is replaced by a note of its command."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
     commands = []
     monkeypatch.setattr(subprocess, "call", lambda command: commands.append(command) or 0)
     return commands
@@ -167,6 +171,21 @@ def test_make_lab_opens_the_copies(jupyter, mine, capsys):
     assert jupyter == [[sys.executable, "-m", "jupyterlab", "--notebook-dir=my-labs"]]
     assert set(notebooks(mine)) == {"6-processors.ipynb", "7-memory.ipynb"}
     assert "7-memory.ipynb is new." in capsys.readouterr().out
+
+
+def test_root_in_a_container_is_let_in(jupyter, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
+    my_labs.main()
+    assert jupyter[0][-1] == "--allow-root"
+
+
+def test_jupyterlab_asks_for_no_news_and_keeps_the_reader_s_own_settings(jupyter):
+    my_labs.main()
+    settings = Path(sys.prefix, "etc", "jupyter", "labconfig", "page_config.json")
+    assert json.loads(settings.read_text())["disabledExtensions"]
+    settings.write_text("{}")
+    my_labs.main()
+    assert settings.read_text() == "{}"
 
 
 def test_stopping_jupyterlab_is_no_error(jupyter, monkeypatch):
