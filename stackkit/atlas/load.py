@@ -14,7 +14,7 @@ from typing import Any
 
 from stackkit.core.fact import Fact
 
-QUOTED = "read where others quote it, the document itself not opened"
+QUOTED = "read where others quote it; the document, its date and its address not checked"
 KINDS_OF_THING = ("accelerators", "memories", "models", "records")
 
 

@@ -193,3 +193,10 @@ def test_a_number_is_a_link_to_its_entry_with_a_tooltip():
 def test_a_number_copied_into_a_table_of_contents_is_printed_plainly():
     """Sphinx copies headings before they are counted, and puts them into links of its own."""
     assert "<a " not in written(number("a"))
+
+
+@pytest.mark.parametrize("unit", ["TB/s", "GB", "TFLOP/s", "ms"])
+def test_a_unit_with_a_prefix_is_refused_with_the_one_to_write(unit):
+    """``si`` would print it as it stands: 3,350,000,000,000 TB/s."""
+    with pytest.raises(ValueError, match=f"{unit} has a prefix; write {unit[1:]},"):
+        render(f"3.35e12 ; {unit}", vocabulary())

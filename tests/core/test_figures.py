@@ -192,3 +192,9 @@ def test_a_figure_without_caption_or_alt_text_is_refused(figure, shown, caption,
 def test_an_empty_figure_is_refused(figure, shown):
     with pytest.raises(ValueError, match="this one has no trace"):
         show(new_figure("Title", "x", "y"), caption="caption", alt="alt")
+
+
+def test_a_trace_without_x_is_tabled_by_its_place():
+    figure = new_figure("title", "place", "height")
+    figure.add_bar(y=[7.5, 8.5], name="bars")
+    assert "<td>1</td><td>8.5</td>" in data_table(figure)

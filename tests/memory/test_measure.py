@@ -189,3 +189,16 @@ def test_a_format_that_torch_lacks_is_refused_with_those_it_has():
 def test_a_matrix_without_rows_is_refused():
     with pytest.raises(ValueError, match="n must be 1 or more; got 0"):
         measure_peak_flops(n=0, device="cpu")
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_no_threads_are_refused(threads):
+    with pytest.raises(ValueError, match=f"threads must be 1 or more; got {threads}"):
+        measure_bandwidth("read", threads=threads)
+
+
+def test_torch_gets_its_threads_back():
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")
+    before = torch.get_num_threads()
+    measure_bandwidth("read", working_set_bytes=MIB, device="cpu", threads=1, min_total_s=0.0)
+    assert torch.get_num_threads() == before

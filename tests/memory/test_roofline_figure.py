@@ -82,3 +82,14 @@ def test_a_roof_whose_ridge_is_off_the_axis_stays_on_it():
     wide = roofline_figure({"far": Roofline(1e15, 1e9)}, intensities=(1, 100))
     assert list(wide.data[0].x) == sorted(wide.data[0].x)
     assert max(wide.data[0].x) <= 100
+
+
+@pytest.mark.parametrize("intensities", [(0, 10), (10, 1), (-1, 1), (1, 1)])
+def test_an_axis_that_a_logarithm_cannot_show_is_refused(intensities):
+    with pytest.raises(ValueError, match="from low to high, above zero"):
+        roofline_figure({"roof": Roofline(100.0, 10.0)}, intensities=intensities)
+
+
+def test_a_figure_without_a_roof_is_refused():
+    with pytest.raises(ValueError, match="at least one roof"):
+        roofline_figure({})
