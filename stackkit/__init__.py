@@ -3,7 +3,7 @@
 Read it from the bottom up; imports only ever point down this list:
 
     core         units, timing, the machine card, facts, figures, exercise checks
-    atlas        every number of the book with its source: chips, memories, models, layers
+    atlas        every number of the book with its source: chips, links, models, prices, players
     memory       why the processor waits: bandwidth, the roofline, work per byte
 
 ``import stackkit`` loads nothing; import the layer you need.

@@ -6,31 +6,31 @@ clock, memory and power. What a maker does not publish is ``None``, never a gues
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from functools import cache
 
 from stackkit.atlas.load import facts_of, pick, table
-from stackkit.core.fact import Fact
+from stackkit.atlas.sheet import Sheet
 
 
 @dataclass(frozen=True)
-class Accelerator:
-    """One accelerator, in SI units. ``facts`` holds the sources of all the numbers."""
+class Accelerator(Sheet):
+    """One chip, in SI units. ``facts`` holds the sources of all the numbers."""
 
-    id: str
-    name: str
     maker: str
     year: int
     memory_kind: str
-    facts: dict[str, Fact] = field(hash=False)
+    after: str | None  # the generation before it
 
     @property
     def peak_flops_per_s(self) -> dict[str, float]:
-        """Dense peak by number format, for example ``["bf16"]``."""
+        """Dense peak by number format, for example ``["bf16"]``; of int8 in operations."""
+        dense = re.compile(r"peak_(\w+)_dense_(flops|ops)_per_s")
         return {
-            quantity.removeprefix("peak_").removesuffix("_flops_per_s"): fact.value
+            match.group(1): fact.value
             for quantity, fact in self.facts.items()
-            if quantity.startswith("peak_")
+            if (match := dense.fullmatch(quantity))
         }
 
     @property
@@ -46,20 +46,17 @@ class Accelerator:
     @property
     def link_bytes_per_s(self) -> float | None:
         """Bandwidth to the other chips of its domain, one direction."""
-        return self._value("link_bytes_per_s")
+        return self.value("link_one_way_bytes_per_s")
 
     @property
     def tdp_w(self) -> float | None:
         """Maximum power of the package."""
-        return self._value("tdp_w")
+        return self.value("tdp_w")
 
     @property
     def die_area_mm2(self) -> float | None:
         """Area of the compute die, or of all of them together."""
-        return self._value("die_area_mm2")
-
-    def _value(self, quantity: str) -> float | None:
-        return self.facts[quantity].value if quantity in self.facts else None
+        return self.value("die_area_mm2")
 
 
 @cache
@@ -67,16 +64,17 @@ def accelerator(name: str) -> Accelerator:
     """One chip by its id, for example ``"h100-sxm"``.
 
     Raises:
-        ValueError: when the atlas has none, with the ids it has.
+        ValueError: when the atlas has none, with near ids.
     """
     entry = pick("accelerators", name)
     return Accelerator(
         id=name,
         name=entry["name"],
+        facts=facts_of(name),
         maker=entry["maker"],
         year=entry["year"],
         memory_kind=entry["memory_kind"],
-        facts=facts_of(name),
+        after=entry.get("after"),
     )
 
 

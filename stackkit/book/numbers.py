@@ -12,6 +12,7 @@ footnote.
 from __future__ import annotations
 
 import ast
+import calendar
 import math
 from html import escape
 from typing import Any
@@ -21,7 +22,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from stackkit import atlas, memory
+from stackkit.atlas import evidence
 from stackkit.core import units
+from stackkit.core.fact import Fact
 
 
 class NumberNode(nodes.Inline, nodes.TextElement):
@@ -30,7 +33,8 @@ class NumberNode(nodes.Inline, nodes.TextElement):
 
 def vocabulary() -> dict[str, Any]:
     """What ``calc`` and ``define`` may use: the atlas, the layers' public names, units, math."""
-    names: dict[str, Any] = {"atlas": atlas, "memory": memory, "units": units, "math": math}
+    names: dict[str, Any] = {"atlas": atlas, "evidence": evidence, "memory": memory}
+    names |= {"units": units, "math": math}
     for module in (atlas, memory):
         names |= {name: getattr(module, name) for name in module.__all__ if name != "memory"}
     return names
@@ -71,10 +75,18 @@ class FactRole(SphinxRole):
         name, _, digits = (part.strip() for part in self.text.partition(";"))
         try:
             fact = atlas.fact(name)
-            text = units.si(fact.value, fact.unit, int(digits or 3))
+            text = units.si(fact.value, fact.unit, int(digits or 3)) + month(fact)
         except ValueError as error:
             return [], [self.inliner.reporter.error(str(error), line=self.lineno)]
         return [NumberNode("", text, provenance=fact.provenance(), url=fact.url)], []
+
+
+def month(fact: Fact) -> str:
+    """`` (June 2025)`` behind a price, which is true of its month only; else nothing."""
+    if not fact.unit.startswith("USD"):
+        return ""
+    year, number = (fact.as_of + "-00").split("-")[:2]
+    return f" ({calendar.month_name[int(number)]} {year})".replace("( ", "(")
 
 
 class CalcRole(SphinxRole):

@@ -15,6 +15,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 from stackkit.book.stack import layer_colours_css
 
@@ -45,6 +46,18 @@ def add_static(app: Sphinx) -> None:
     app.add_css_file("stackkit.css")
     app.add_css_file("stackkit-layers.css")
     app.add_js_file("stackkit.js", loading_method="defer")
+
+
+def pages_to_write_again(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> list[str]:
+    """One page when one of our assets changed: Sphinx copies none where no page is outdated."""
+    built = Path(app.outdir, "_static")
+    same = all(
+        (built / path.name).exists() and (built / path.name).read_bytes() == path.read_bytes()
+        for path in STATIC.iterdir()
+    )
+    return [] if same or app.config.root_doc in added else [app.config.root_doc]
 
 
 def tidy_page(
@@ -104,5 +117,6 @@ def _copy(source: Path, target: Path) -> None:
 
 def setup(app: Sphinx) -> None:
     app.connect("builder-inited", add_static)
+    app.connect("env-get-outdated", pages_to_write_again)
     app.connect("html-page-context", tidy_page, priority=900)  # after the theme made its buttons
     app.connect("build-finished", finish)

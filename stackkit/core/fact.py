@@ -7,6 +7,7 @@ was seen and the date it speaks for. A fact without a source cannot be made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Literal, get_args
 
 from stackkit.core.units import si
@@ -14,14 +15,40 @@ from stackkit.core.units import si
 Kind = Literal["datasheet", "paper", "record", "vendor-claim", "estimate", "derived", "measured"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
+# primary: the document in which the figure belongs, opened; secondary: opened, and it reports the
+# figure; quoted: where the figure belongs, but read only where others quote it.
+Standing = Literal["primary", "secondary", "quoted"]
+STANDINGS: tuple[str, ...] = get_args(Standing)
+QUOTED = "read where others quote it; the document, its date and its address not checked"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A document that prints a figure: what it is, where, and when it was read."""
+
+    title: str
+    url: str
+    as_of: str  # date the document speaks for: a year, a month or a day
+    seen_on: str  # ISO date on which we read it
+    standing: Standing
+
+    def __post_init__(self) -> None:
+        for name in ("title", "url", "as_of", "seen_on"):
+            if not getattr(self, name):
+                raise ValueError(f"A source needs a {name}; {self.title or self.url!r} has none.")
+        if self.standing not in STANDINGS:
+            raise ValueError(
+                f"A source's standing is one of {', '.join(STANDINGS)}; got {self.standing!r}."
+            )
+
 
 @dataclass(frozen=True)
 class Fact:
     """One sourced number, in SI base units.
 
     Raises:
-        ValueError: when the kind is unknown, the source or its address is missing, or the
-            interval ``[low, high]`` does not hold the value.
+        ValueError: when the kind is unknown, the source or its address is missing, a date is
+            none, or the interval ``[low, high]`` does not hold the value.
     """
 
     value: float
@@ -33,7 +60,12 @@ class Fact:
     as_of: str  # date the document speaks for: a year, a month or a day
     low: float | None = None  # where sources differ, or the estimate's interval
     high: float | None = None
-    note: str = ""  # dense or sparse, per direction, what else is in print
+    note: str = ""  # what the printed figure counts
+    standing: Standing = "secondary"  # of the source
+    witnesses: tuple[Source, ...] = ()  # other documents, opened, that print the same
+    others: tuple[Fact, ...] = ()  # conflicting values in print; ``why`` says why not they
+    why: str = ""
+    history: tuple[Fact, ...] = ()  # values that were right in their time
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -50,11 +82,30 @@ class Fact:
             raise ValueError(
                 f"A fact's value lies in its interval; {self.value!r} is outside [{low}, {high}]."
             )
+        if bool(self.others) != bool(self.why):
+            raise ValueError("A fact whose sources differ has others, and a why; give both.")
 
     def __str__(self) -> str:
         return si(self.value, self.unit)
 
+    @property
+    def evidence(self) -> str:
+        """What the number rests on: a document of its own, two that report it, or an estimate."""
+        if self.kind == "estimate":
+            return "estimate"
+        standings = [self.standing, *(witness.standing for witness in self.witnesses)]
+        if "primary" in standings:
+            return "primary source"
+        return "two witnesses" if standings.count("secondary") > 1 else "one witness"
+
+    def age_days(self, today: date | None = None) -> int:
+        """Days since the last day that ``as_of`` can mean; a price older than 180 is flagged."""
+        last = self.as_of + {4: "-12-31", 7: "-28", 10: ""}[len(self.as_of)]
+        return max(0, ((today or date.today()) - date.fromisoformat(last)).days)
+
     def provenance(self) -> str:
         """One line that says where the number comes from, as the book's tooltips print it."""
         line = f"{self.kind}: {self.source}, {self.as_of}; seen {self.seen_on}"
-        return f"{line}. {self.note}" if self.note else line
+        notes = [self.note, *(f"also in print: {other} ({other.source})" for other in self.others)]
+        notes += [self.why, QUOTED if self.standing == "quoted" else ""]
+        return ". ".join([line, *(note.rstrip(".") for note in notes if note)])

@@ -25,7 +25,9 @@ _PREFIXES = (
 )
 
 # Units that carry a prefix. Any other unit ("mm2", "year", "FLOP/B") is printed as it is.
-PREFIXED_UNITS = {"B", "B/s", "bit/s", "FLOP", "FLOP/s", "s", "W", "J", "J/bit", "Hz", "token/s"}
+PREFIXED_UNITS = {"B", "B/s", "bit/s", "FLOP", "FLOP/s", "OP/s", "s", "W", "Wh", "J"}
+PREFIXED_UNITS |= {"J/bit", "Hz", "token/s"}
+_SHOWN = {"mm2": "mm²", "cm2": "cm²", "USD/h": "per hour", "USD/Mtoken": "per million tokens"}
 
 
 def si(value: float, unit: str = "", digits: int = 3) -> str:
@@ -37,23 +39,38 @@ def si(value: float, unit: str = "", digits: int = 3) -> str:
         digits: significant digits. Trailing zeros behind the point are dropped.
 
     Returns:
-        ``"3.35 TB/s"`` for ``si(3.35e12, "B/s")``. Without a unit, a million and more is printed
-        in words, ``"8.03 billion"``, and a whole number below that exactly, ``"1,024"``.
+        ``"3.35 TB/s"`` for ``si(3.35e12, "B/s")``. A unit without prefixes, or none, is in words
+        from a million on, ``"8.03 billion"``; a whole number below that is exact, ``"1,024"``.
+        Money is to the cent below a thousand dollars, ``"$55.04 per hour"``.
     """
     if value == 0 or value != value or value in (float("inf"), float("-inf")):
         return f"{value:g} {unit}".strip()
     rounded = float(f"{value:.{digits}g}")  # once, so that 999.9999 MB prints as 1 GB
     if unit in PREFIXED_UNITS:
         scale, prefix = next((s, p) for s, p in _PREFIXES if abs(rounded) >= s or p == "p")
+        if abs(value) >= KILO * EXA:  # a training run's FLOPs: no prefix that anyone reads
+            return f"{value:.{digits - 1}e} {unit}".replace("e+", "e")
         return f"{_plain(rounded / scale, digits)} {prefix}{unit}"
-    if not unit and abs(value) >= MEGA:
+    if unit.startswith("USD"):
+        return _money(value, unit, digits)
+    if abs(value) >= MEGA:
         scale, word = next((s, w) for s, w in _WORDS if abs(rounded) >= s)
-        return f"{_plain(rounded / scale, digits)} {word}"
+        return f"{_plain(rounded / scale, digits)} {word} {unit}".strip()
     exact = f"{value:,.0f}" if float(value).is_integer() else _plain(value, digits)
-    return f"{exact} {unit}".strip()
+    return f"{exact} {_SHOWN.get(unit, unit)}".strip()
 
 
 _WORDS = ((TERA, "trillion"), (GIGA, "billion"), (MEGA, "million"))
+
+
+def _money(value: float, unit: str, digits: int) -> str:
+    """Dollars as they are quoted: cents where they count, words from a million on."""
+    if abs(value) >= MEGA:
+        text = si(value, "", digits)
+    else:
+        text = f"{value:,.2f}".removesuffix(".00") if abs(value) >= 0.1 else _plain(value, digits)
+    per = _SHOWN.get(unit, unit.removeprefix("USD").replace("/", "per "))
+    return f"${text} {per}".strip().replace("$-", "-$")
 
 
 def _plain(number: float, digits: int) -> str:

@@ -1,5 +1,7 @@
 """Chips: dense peaks, one-way links, SXM parts, and numbers that hang together."""
 
+import re
+
 import pytest
 
 from stackkit.atlas import accelerator, accelerators, fact
@@ -20,10 +22,44 @@ def with_facts(*quantities: str) -> list[str]:
 
 # Every chip
 
+PEAK_PARTS = ("boost_clock_hz", "matmul_units", "fma_per_clock_per_unit")
+# FLOP/B at the ridge. HBM: 100 to 300 is usual; a card with little arithmetic, or a lot, is not.
+RIDGES = {"HBM": (50, 700), "GDDR": (50, 500), "SRAM": (1, 100), "LPDDR": (5, 200), "DDR": (5, 200)}
 
-def test_the_ridge_point_is_that_of_an_accelerator(chip):
-    """Between a CPU's, about 10 FLOP/B, and what no shipped chip has; 100 to 300 is usual."""
-    assert 10 < chip.peak_flops_per_s["bf16"] / chip.memory_bytes_per_s < 2000
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_the_ridge_point_is_in_the_range_of_its_kind(name):
+    """Dense 16-bit peak over bandwidth. A sparse peak, or GB for GiB/s, would stand out."""
+    chip = accelerator(name)
+    low, high = RIDGES[re.match(r"[A-Z]+", chip.memory_kind).group()]
+    peak = chip.peak_flops_per_s.get("bf16") or chip.peak_flops_per_s.get("fp16")
+    assert peak is None or low <= peak / chip.memory_bytes_per_s <= high
+
+
+@pytest.mark.parametrize("name", with_facts(*PEAK_PARTS))
+def test_a_peak_is_clock_times_units_times_multipliers(name):
+    """Bekman, ML Engineering, "How to calculate theoretical TFLOPS"; 2 FLOPs per FMA."""
+    clock, units, fma = (accelerator(name).facts[part].value for part in PEAK_PARTS)
+    peak = accelerator(name).peak_flops_per_s["bf16"]
+    assert peak == pytest.approx(2 * clock * units * fma, rel=0.015)
+
+
+@pytest.mark.parametrize("name", [chip.id for chip in accelerators() if chip.after])
+def test_a_generation_is_not_below_the_last(name):
+    new, old = accelerator(name), accelerator(accelerator(name).after)
+    assert new.memory_bytes_per_s >= old.memory_bytes_per_s
+    assert new.year >= old.year
+    for precision in set(new.peak_flops_per_s) & set(old.peak_flops_per_s):
+        assert new.peak_flops_per_s[precision] >= old.peak_flops_per_s[precision]
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_halving_a_format_at_most_doubles_its_peak(name):
+    """Within one chip, fp8 is one to two times bf16, and fp4 one to three times fp8."""
+    peaks = accelerator(name).peak_flops_per_s
+    for narrow, wide, most in (("fp8", "bf16", 2.01), ("fp4", "fp8", 3.01)):
+        if narrow in peaks and wide in peaks:
+            assert 0.99 <= peaks[narrow] / peaks[wide] <= most
 
 
 @pytest.mark.parametrize("name", with_facts("memory_bus_bits", "memory_bits_per_s_per_pin"))
@@ -57,8 +93,9 @@ def test_power_is_that_of_one_package(chip):
 
 
 def test_a_single_die_fits_the_reticle(chip):
-    """One exposure prints 26 mm x 33 mm (ASML). No chip here is of several dies."""
-    assert chip.die_area_mm2 is None or 100 < chip.die_area_mm2 <= 26 * 33
+    """One exposure prints 26 mm x 33 mm (ASML). A wafer-scale engine is many exposures."""
+    if chip.die_area_mm2 and chip.id != "wse-3":
+        assert 100 < chip.die_area_mm2 <= 26 * 33
 
 
 def test_a_link_is_slower_than_the_memory(chip):
@@ -96,20 +133,6 @@ def test_a_peak_is_dense(name, sparse_flops_per_s):
 
 def test_the_h100_does_less_than_a_petaflop_in_bf16():
     assert accelerator("h100-sxm").peak_flops_per_s["bf16"] < 1000e12
-
-
-@pytest.mark.parametrize(
-    ("name", "clock_hz", "fma_per_clock", "units"),
-    [
-        ("a100-sxm-80gb", 1410e6, 256, 432),
-        ("h100-sxm", 1830e6, 512, 528),
-        ("mi300x", 2100e6, 256, 1216),
-    ],
-)
-def test_a_peak_is_clock_times_multipliers(name, clock_hz, fma_per_clock, units):
-    """Bekman, ML Engineering, "How to calculate theoretical TFLOPS"; 2 FLOPs per FMA."""
-    computed = clock_hz * fma_per_clock * units * 2
-    assert accelerator(name).peak_flops_per_s["bf16"] == pytest.approx(computed, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +203,8 @@ def test_no_measured_matmul_exceeds_the_dense_peak():
     assert [r for r, chip, x in found if x > accelerator(chip).peak_flops_per_s["bf16"]] == []
 
 
-def test_an_unknown_chip_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match=r"no 'h100' among its accelerators; it has .*h100-sxm"):
+def test_an_unknown_chip_is_refused_with_near_names():
+    with pytest.raises(
+        ValueError, match=r"no 'h100' among its accelerators; near it are .*h100-sxm"
+    ):
         accelerator("h100")

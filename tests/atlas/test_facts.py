@@ -1,4 +1,4 @@
-"""Every fact of the atlas: kind, source, dates, interval, unit."""
+"""Every fact of the atlas: kind, source, dates, interval, unit, evidence."""
 
 import math
 import re
@@ -8,25 +8,8 @@ from urllib.parse import urlparse
 import pytest
 
 from stackkit.atlas import fact, facts, load
-from stackkit.atlas.load import facts_of, parse_fact, table
+from stackkit.atlas.load import facts_of, table
 from stackkit.core.fact import KINDS
-
-SOURCES = {"sheet": {"title": "A sheet", "url": "https://a.org", "as_of": 2024, "seen_on": "x"}}
-LINE = {"value": 1.0, "unit": "B", "kind": "paper", "source": "sheet"}
-
-# The unit that stands in a quantity's name, most telling part first.
-UNIT_IN_NAME = [
-    ("flops_per_s", "FLOP/s"),
-    ("bits_per_s_per_pin", "bit/s"),
-    ("tokens_per_s", "token/s"),
-    ("seconds_per_token", "s"),
-    ("bytes_per_s", "B/s"),
-    ("j_per_bit", "J/bit"),
-    ("bytes", "B"),
-    ("bits", "bit"),
-    ("mm2", "mm2"),
-    ("_w", "W"),
-]
 
 
 def offenders(is_right) -> list[str]:
@@ -75,29 +58,26 @@ def test_every_interval_holds_its_value():
 
 
 def test_every_unit_is_a_base_unit():
-    """No GB, no TB/s, no ms: quantities are kept in base units."""
-    base = {"", "B", "B/s", "FLOP/s", "token/s", "s", "W", "mm2", "bit", "bit/s", "J/bit"}
-    assert offenders(lambda f: f.unit in base) == []
-
-
-def test_a_quantity_named_for_a_unit_has_that_unit():
-    wrong = []
-    for name, found in facts().items():
-        quantity = name.rsplit(".", 1)[1]
-        unit = next((u for part, u in UNIT_IN_NAME if re.search(rf"{part}(_|$)", quantity)), None)
-        if unit not in (None, found.unit):
-            wrong.append(name)
-    assert wrong == []
+    """No GB, no TB/s, no ms: quantities are kept in base units, and money in dollars."""
+    prefixed = re.compile(r"[kMGTP](B|FLOP|Hz|W|J|bit)|[mµnp](s|J|W)(/|$)")
+    assert offenders(lambda f: not prefixed.match(f.unit)) == []
 
 
 def test_every_source_that_is_named_exists_and_every_one_that_exists_is_named():
-    named = {
-        line["source"]
-        for kind in load.KINDS_OF_THING
-        for thing in table(kind).values()
-        for line in thing["facts"].values()
-    }
+    named = {source for thing in load.things().values() for source in named_by(thing.entry)}
     assert named == set(table("sources"))
+
+
+def named_by(entry: dict) -> set[str]:
+    """Ids of the sources that a thing's table names, wherever it does."""
+    named = {entry[field] for field in ("source", "config_source") if field in entry}
+    for field in ("witnesses", "note_witnesses", "config_witnesses"):
+        named |= set(entry.get(field, ()))
+    for inner in entry.values():
+        for line in inner if isinstance(inner, list) else [inner]:
+            if isinstance(line, dict):
+                named |= named_by(line)
+    return named
 
 
 def test_no_two_sources_share_an_address():
@@ -133,61 +113,3 @@ def test_an_unknown_quantity_is_refused_without_those_of_a_namesake():
     with pytest.raises(ValueError, match=r"of that thing it has (\w+, )*energy_j_per_bit\.$") as no:
         fact("hbm3e.price")
     assert str(no.value).count("bus_bits") == 1  # those of hbm3 are not among them
-
-
-def test_an_unknown_thing_is_refused_in_a_sentence():
-    with pytest.raises(ValueError, match=r"no fact 'h1000\.price'.*the things are .*h100-sxm"):
-        fact("h1000.price")
-
-
-def test_two_facts_of_one_name_are_refused(monkeypatch):
-    one_thing_in_every_file = {"twin": {"facts": {"value": LINE}}}
-    tables = {"sources": SOURCES}
-    monkeypatch.setattr(load, "table", lambda kind: tables.get(kind, one_thing_in_every_file))
-    with pytest.raises(ValueError, match=r"two facts named 'twin\.value'; rename one"):
-        load.facts.__wrapped__()
-
-
-# One line of a file
-
-
-def test_a_line_becomes_a_fact_with_its_source():
-    parsed = parse_fact("a.b", LINE, SOURCES)
-    assert (parsed.value, parsed.source, parsed.url) == (1.0, "A sheet", "https://a.org")
-
-
-def test_a_line_takes_its_date_from_the_source():
-    assert parse_fact("a.b", LINE, SOURCES).as_of == "2024"
-
-
-def test_a_line_may_speak_for_another_date_than_its_source():
-    assert parse_fact("a.b", LINE | {"as_of": 2022}, SOURCES).as_of == "2022"
-
-
-def test_a_line_is_not_changed_by_reading_it():
-    before = dict(LINE)
-    parse_fact("a.b", LINE, SOURCES)
-    assert before == LINE
-
-
-@pytest.mark.parametrize("source", [None, "hearsay"])
-def test_a_fact_without_a_known_source_is_refused(source):
-    with pytest.raises(ValueError, match=r"'a\.b' names the source .*; add it to sources\.toml"):
-        parse_fact("a.b", LINE | {"source": source}, SOURCES)
-
-
-def test_a_fact_that_names_no_source_is_refused():
-    with pytest.raises(ValueError, match="names the source None"):
-        parse_fact("a.b", {"value": 1.0, "unit": "B", "kind": "paper"}, SOURCES)
-
-
-def test_a_fact_with_an_unknown_field_is_refused_with_the_field():
-    with pytest.raises(ValueError, match=r"'a\.b' .* strange field: .*vallue"):
-        parse_fact("a.b", LINE | {"vallue": 2.0}, SOURCES)
-
-
-@pytest.mark.parametrize("field", ["value", "unit", "kind"])
-def test_a_fact_with_a_missing_field_is_refused_with_the_field(field):
-    line = {name: content for name, content in LINE.items() if name != field}
-    with pytest.raises(ValueError, match=rf"'a\.b' is not complete .*{field}"):
-        parse_fact("a.b", line, SOURCES)

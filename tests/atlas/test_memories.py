@@ -53,8 +53,8 @@ def test_moving_a_bit_costs_picojoules():
     assert [e for e in energies if not 1e-12 <= e <= 100e-12] == []
 
 
-def test_an_unknown_memory_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match=r"no 'hbm9' among its memories; it has .*hbm3"):
+def test_an_unknown_memory_is_refused_with_near_names():
+    with pytest.raises(ValueError, match=r"no 'hbm9' among its memories; near it are .*hbm3"):
         memory("hbm9")
 
 

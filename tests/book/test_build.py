@@ -110,6 +110,7 @@ class Run:
     said: str
     html: dict[str, str]  # page -> text
     written: dict[str, int]  # page -> time it was written, in ns
+    style: str = ""  # our style sheet as the site has it
 
 
 class Book:
@@ -152,11 +153,13 @@ class Book:
         )
         site = self.root / "_build" / "html"
         found = {path.relative_to(site).as_posix(): path for path in site.glob("chapters/*.html")}
+        style = site / "_static" / "stackkit.css"
         return Run(
             done.returncode,
             ANSI.sub("", done.stdout + done.stderr),
             {page: path.read_text(encoding="utf-8") for page, path in found.items()},
             {page: path.stat().st_mtime_ns for page, path in found.items()},
+            style.read_text(encoding="utf-8") if style.exists() else "",
         )
 
 
@@ -175,6 +178,8 @@ def healthy_history(root: Path) -> Iterator[tuple[str, Run]]:
     yield "one fact changed", book.build()
     book.write("8-fabrication", NEW_CHAPTER)
     yield "a chapter added", book.build()
+    book.replace("stackkit/book/static/stackkit.css", "/*", "/* edited */ /*")
+    yield "the style edited", book.build()
 
 
 def mended_history(root: Path) -> Iterator[tuple[str, Run]]:
@@ -268,6 +273,11 @@ def test_a_new_chapter_is_linked_from_the_table_of_the_stack(runs):
         r"<table.*?</table>", runs["a chapter added"].html["chapters/index.html"], re.S
     )
     assert 'href="8-fabrication.html"' in table
+
+
+def test_an_edited_style_reaches_the_site(runs):
+    assert "/* edited */" not in runs["a chapter added"].style
+    assert "/* edited */" in runs["the style edited"].style
 
 
 def _strip(page: str) -> str:

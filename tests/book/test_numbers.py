@@ -13,6 +13,7 @@ import stackkit
 from stackkit import atlas, memory
 from stackkit.book import numbers
 from stackkit.book.numbers import NumberNode, definitions_behind, list_sources, render, vocabulary
+from stackkit.core.fact import Fact
 
 
 @pytest.mark.parametrize(
@@ -200,3 +201,20 @@ def test_a_unit_with_a_prefix_is_refused_with_the_one_to_write(unit):
     """``si`` would print it as it stands: 3,350,000,000,000 TB/s."""
     with pytest.raises(ValueError, match=f"{unit} has a prefix; write {unit[1:]},"):
         render(f"3.35e12 ; {unit}", vocabulary())
+
+
+# Prices
+
+
+@pytest.mark.parametrize(
+    ("unit", "as_of", "behind"),
+    [
+        ("USD/h", "2025-06", " (June 2025)"),
+        ("USD/Mtoken", "2023-03-14", " (March 2023)"),
+        ("USD", "2020", " (2020)"),
+        ("B/s", "2025-06", ""),
+    ],
+)
+def test_a_price_prints_the_month_for_which_it_held(unit, as_of, behind):
+    price = Fact(1.0, unit, "vendor-claim", "A list", "https://example.org", "2026-01-31", as_of)
+    assert numbers.month(price) == behind

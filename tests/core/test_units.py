@@ -96,7 +96,7 @@ def test_a_count_that_rounds_up_takes_the_next_word():
 
 
 def test_a_unit_without_prefixes_is_printed_in_full():
-    assert [si(814, "mm2"), si(295.3, "FLOP/B")] == ["814 mm2", "295 FLOP/B"]
+    assert [si(814, "mm2"), si(295.3, "FLOP/B")] == ["814 mm²", "295 FLOP/B"]
 
 
 def test_digits_are_significant_digits():

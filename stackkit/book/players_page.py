@@ -1,0 +1,55 @@
+"""The page of all players: who makes what, layer by layer, alphabetical within a group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from itertools import groupby
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from stackkit.atlas.layers import Layer, layers
+from stackkit.atlas.players import Player, players
+from stackkit.book.finder import cells_of, html, link, opening, table
+
+HEADS = ("Who", "Makes", "What it does for the stack")
+
+
+class PlayersTable(SphinxDirective):
+    """All players; one that acts in several layers stands in each."""
+
+    def run(self) -> list[nodes.Node]:
+        sections = [_section(shown, found) for shown in layers() if (found := players(shown.name))]
+        return [html(opening("players", by_age=False)), *sections, html("</div>")]
+
+
+def _section(shown: Layer, found: list[Player]) -> nodes.section:
+    section = nodes.section(ids=[f"players-{shown.name}"], classes=["sk-players-layer"])
+    section += nodes.title("", f"{shown.number} {shown.title}")
+    groups = groupby(found, key=lambda player: player.group)
+    bodies = (_group(group, shown, members) for group, members in groups)
+    section += html(table("sk-players", HEADS, bodies))
+    return section
+
+
+def _group(group: str, shown: Layer, members: Iterable[Player]) -> str:
+    head = f'<th colspan="{len(HEADS)}" scope="rowgroup">{escape(group)}</th>'
+    rows = "".join(_row(player, shown) for player in members)
+    return f'<tbody><tr class="sk-group">{head}</tr>{rows}</tbody>'
+
+
+def _row(player: Player, shown: Layer) -> str:
+    also = f"<p>also {escape(', '.join(player.also), quote=False)}</p>" if player.also else ""
+    note = ""
+    if player.note:
+        seen = f"{player.source.title}, {player.source.as_of}"
+        note = f"<p>{escape(player.note, quote=False)} ({link(player.source.url, seen)})</p>"
+    makes = escape(", ".join(player.products), quote=False) + also
+    cells = cells_of(player.name, makes, escape(player.role, quote=False) + note)
+    return f'<tr id="{player.id}-{shown.name}" data-layer="{shown.name}">{cells}</tr>'
+
+
+def setup(app: Sphinx) -> None:
+    app.add_directive("players-table", PlayersTable)

@@ -1,0 +1,93 @@
+/* Sorts, searches and filters the tables of a finder (see book/finder.py). Rows are hidden, never
+   removed: what the page says without this script it says with it. */
+(function () {
+  "use strict";
+  const DAY_MS = 24 * 60 * 60 * 1000;
+
+  /* Days since the last day that a year, a month or a day can mean. */
+  function ageInDays(asOf) {
+    const [year, month, day] = asOf.split("-").map(Number);
+    const last = day ? Date.UTC(year, month - 1, day) : Date.UTC(year, month || 12, 0);
+    return Math.max(0, (Date.now() - last) / DAY_MS);
+  }
+
+  /* By text, numbers in it by size; the column of values by unit and then by value. */
+  function order(a, b, column, isValue) {
+    if (!isValue) {
+      const [one, two] = [a, b].map((row) => row.cells[column].textContent);
+      return one.localeCompare(two, "en", { numeric: true });
+    }
+    return a.dataset.unit.localeCompare(b.dataset.unit) || a.dataset.value - b.dataset.value;
+  }
+
+  /* A heading becomes a button that sorts its column, first upward, then downward. */
+  function makeSortable(table) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = Object.assign(document.createElement("button"), { type: "button" });
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") === "ascending";
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const body = table.tBodies[0];
+        const rows = [...body.rows];
+        const isValue = head.textContent === "Value";
+        rows.sort((a, b) => (down ? -1 : 1) * order(a, b, column, isValue));
+        body.append(...rows);
+      });
+    });
+  }
+
+  function flagOldPrices(rows, days) {
+    rows.filter((row) => row.age > days && "price" in row.element.dataset).forEach((row) => {
+      const flag = document.createElement("small");
+      flag.className = "sk-old";
+      flag.textContent = "over " + days + " days old";
+      row.dated.append(" ", flag);
+    });
+  }
+
+  function makeFinder(finder) {
+    const form = finder.querySelector("form");
+    const asOfColumn = [...finder.querySelectorAll("thead th")].findIndex(
+      (head) => head.textContent === "As of");
+    const rows = [...finder.querySelectorAll("tr[data-layer]")].map((element) => {
+      const dated = element.cells[asOfColumn];
+      const text = (element.id + " " + element.textContent).toLowerCase();
+      return { element, text, dated, age: dated ? ageInDays(dated.textContent) : 0 };
+    });
+    const groups = [...finder.querySelectorAll("tbody, section")];
+    flagOldPrices(rows, Number(finder.dataset.oldDays));
+    finder.querySelectorAll("table.sk-facts").forEach(makeSortable);
+
+    function show() {
+      const words = form.words.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const age = form.age ? Number(form.age.value) : 0;
+      const layer = form.layer.value;
+      let count = 0;
+      for (const row of rows) {
+        const fits = words.every((word) => row.text.includes(word))
+          && (!layer || row.element.dataset.layer === layer) && row.age >= age;
+        row.element.hidden = !fits;
+        count += fits;
+      }
+      groups.forEach((group) => {
+        group.hidden = !group.querySelector("tr[data-layer]:not([hidden])");
+      });
+      form.count.textContent = count + " of " + rows.length + " " + finder.dataset.noun;
+    }
+
+    /* A link may ask for a view: facts.html?words=h100&layer=memory */
+    new URLSearchParams(location.search).forEach((value, name) => {
+      if (form[name] && name !== "count") form[name].value = value;
+    });
+    form.addEventListener("input", show);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.hidden = false;
+    show();
+  }
+
+  document.querySelectorAll(".sk-finder").forEach(makeFinder);
+})();

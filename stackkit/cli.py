@@ -1,0 +1,158 @@
+"""The command line: ``stackkit facts``, ``stackkit models``, ``stackkit players``.
+
+Prints what the atlas knows, as aligned text. Knows every layer; no layer knows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from stackkit import __version__, atlas
+from stackkit.atlas import evidence
+from stackkit.core.fact import Fact
+from stackkit.core.units import si
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="stackkit", description="The AI stack, in numbers.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _facts_options(commands.add_parser("facts", help="numbers with their sources"))
+    commands.add_parser("models", help="parameters counted, beside those published")
+    players = commands.add_parser("players", help="who makes what, layer by layer")
+    players.add_argument("word", nargs="*", help="a part of a name, a product or a group")
+    given = parser.parse_args(arguments)
+    run = {"facts": facts_command, "models": models_command, "players": players_command}
+    try:
+        print("\n".join(run[given.command](given)))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # head has seen enough
+        sys.stderr.close()
+    return 0
+
+
+def _facts_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("word", nargs="*", help="parts of a fact's name or of its source")
+    views = parser.add_mutually_exclusive_group()
+    views.add_argument("--counts", action="store_true", help="how many, by kind, layer, evidence")
+    views.add_argument("--conflicts", action="store_true", help="where sources differ, and why")
+    views.add_argument("--old", nargs="?", type=int, const=evidence.OLD_PRICE_DAYS, metavar="DAYS",
+                       help="prices older than this, 180 days by default")  # fmt: skip
+    views.add_argument("--draw", type=int, metavar="N", help="N names to trace again, unseen")
+    parser.add_argument("--seed", type=int, default=1, help="of the draw")
+
+
+def facts_command(given: argparse.Namespace) -> list[str]:
+    """One fact in full, several as a table, or one of the maintainer's views."""
+    if given.counts:
+        return _counts()
+    if given.draw:
+        return evidence.draw(given.draw, given.seed)
+    if given.conflicts:
+        found = evidence.conflicts()
+    elif given.old is not None:
+        found = evidence.old_prices(given.old)
+    else:
+        found = evidence.find(given.word)
+    if not found and given.word:
+        atlas.fact(".".join(given.word))  # says what is near
+    if given.conflicts or len(found) <= 3:
+        return [line for name, fact in found.items() for line in _in_full(name, fact)]
+    heads = ("fact", "value", "kind", "as of", "rests on")
+    rows = [(name, str(f), f.kind, f.as_of, f.evidence) for name, f in found.items()]
+    return [*_table(heads, rows), f"{len(found)} facts"]
+
+
+def _in_full(name: str, fact: Fact) -> list[str]:
+    """Everything the atlas has on one fact."""
+    interval = ""
+    if fact.low is not None or fact.high is not None:
+        low, high = (fact.value if end is None else end for end in (fact.low, fact.high))
+        interval = f"   [{si(low, fact.unit)} to {si(high, fact.unit)}]"
+    lines = [f"{name} = {fact}{interval}   {fact.kind}, {fact.evidence}"]
+    if fact.note:
+        lines.append(f"  {fact.note}")
+    lines.append(f"  source   {fact.source}, {fact.as_of}; seen {fact.seen_on}; {fact.standing}")
+    lines.append(f"           {fact.url}")
+    for witness in fact.witnesses:
+        lines += [f"  witness  {witness.title}, {witness.as_of}", f"           {witness.url}"]
+    for other in fact.others:
+        lines.append(f"  also     {other} ({other.source}, {other.as_of}) {other.note}".rstrip())
+    if fact.why:
+        lines.append(f"  why      {fact.why}")
+    for was in fact.history:
+        lines.append(f"  was      {was} ({was.as_of}, {was.source}) {was.note}".rstrip())
+    return [*lines, ""]
+
+
+def _counts() -> list[str]:
+    lines = []
+    for heading, counter in evidence.counts().items():
+        rows = [(name, str(number)) for name, number in counter.most_common()]
+        lines += [*_table((f"by {heading}", "facts"), rows), ""]
+    prices = sum(fact.unit.startswith("USD") for fact in atlas.facts().values())
+    lines.append(
+        f"{len(atlas.facts())} facts from {len(atlas.sources())} sources; "
+        f"{len(evidence.conflicts())} with conflicting values in print; "
+        f"{prices} prices, {len(evidence.old_prices())} older than {evidence.OLD_PRICE_DAYS} days"
+    )
+    return lines
+
+
+def models_command(_: argparse.Namespace) -> list[str]:
+    """Our count of every model beside the one that is published."""
+    heads = ("model", "attention", "counted", "published", "gap", "active", "KV B/token")
+    rows = []
+    for spec in atlas.models():
+        published = spec.published_params
+        gap = "exact" if spec.params() == published.value else (
+            f"{spec.params() / published.value - 1:+.2%}")  # fmt: skip
+        rows.append((
+            spec.id, spec.attention, f"{spec.params():,}", f"{published.value:,.0f}", gap,
+            si(spec.active_params()), f"{spec.kv_bytes_per_token():,.0f}",
+        ))  # fmt: skip
+    return _table(heads, rows)
+
+
+def players_command(given: argparse.Namespace) -> list[str]:
+    """Players by layer and group, all of them or those that a word finds."""
+    words = [word.casefold() for word in given.word]
+    lines = []
+    for shown in atlas.layers():
+        group = None
+        for player in atlas.players(shown.name):
+            text = " ".join(player.names()).casefold()
+            if not all(word in text for word in words):
+                continue
+            if player.group != group:
+                group = player.group
+                lines.append(f"{shown.number} {shown.title}: {group}")
+            lines.append(f"  {player.name}: {', '.join(player.products)}. {player.role}")
+            if player.note:
+                lines.append(f"    {player.note}")
+    if not lines:
+        raise ValueError(f"The atlas has no player with {' '.join(given.word)!r}.")
+    return lines
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as they need to be; a column of numbers is set to the right."""
+    columns = list(zip(heads, *rows, strict=True))
+    lines = []
+    for row in (heads, *rows):
+        cells = []
+        for cell, column in zip(row, columns, strict=True):
+            width = max(map(len, column))
+            numeric = all(text[:1] in "+-0123456789" or text == "exact" for text in column[1:])
+            cells.append(cell.rjust(width) if numeric and rows else cell.ljust(width))
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

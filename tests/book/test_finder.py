@@ -1,0 +1,183 @@
+"""The pages of facts and of players: complete without a script, found and sorted with one."""
+
+import re
+from datetime import date
+
+import pytest
+from browser import Tab
+from built_site import parse
+
+from stackkit.atlas import evidence, facts, players
+
+FACTS, PLAYERS = "chapters/facts.html", "chapters/players.html"
+COLUMN = {"Of what": 0, "Quantity": 1, "Value": 2, "Kind": 3, "As of": 4, "Source": 5, "Used in": 6}
+SHOWN = "tr[data-layer]:not([hidden])"
+MAX_BYTES = 300_000
+
+
+# The pages as they are written
+
+
+@pytest.mark.parametrize("page", [FACTS, PLAYERS])
+def test_a_page_stays_under_300_kb(page, site):
+    assert (site / page).stat().st_size < MAX_BYTES
+
+
+def test_every_fact_has_a_row(site):
+    rows = parse(site / FACTS).select("tr[data-layer]")
+    assert [row["id"] for row in rows] == list(facts())
+
+
+def test_every_row_says_what_the_fact_says(site):
+    rows = parse(site / FACTS).select("tr[data-layer]")
+    for row, fact in zip(rows, facts().values(), strict=True):
+        cells = row.find_all(["th", "td"], recursive=False)
+        value, kind, as_of = (
+            cells[COLUMN[head]].get_text(" ", strip=True) for head in ("Value", "Kind", "As of")
+        )
+        assert (value.startswith(str(fact)), kind.split()[0], as_of) == (
+            True,
+            fact.kind,
+            fact.as_of,
+        )
+
+
+def test_every_row_cites_a_source_of_the_list(site):
+    tree = parse(site / FACTS)
+    listed = {item["id"] for item in tree.select(".sk-source-list li")}
+    for row in tree.select("tr[data-layer]"):
+        cited = [link["href"][1:] for link in row.select("td:nth-child(6) a")]
+        assert cited
+        assert set(cited) <= listed
+
+
+def test_a_fact_is_linked_to_the_pages_that_use_it(site):
+    row = parse(site / FACTS).find(id="h100-sxm.memory_bytes_per_s")
+    links = [link["href"] for link in row.select("td:last-child a")]
+    assert links == ["7-memory.html", "../labs/7-memory.html"]
+
+
+def test_every_player_stands_in_each_of_its_layers(site):
+    rows = [row["id"] for row in parse(site / PLAYERS).select("tr[data-layer]")]
+    wanted = {f"{player.id}-{layer}" for player in players() for layer in player.layers}
+    assert sorted(rows) == sorted(wanted)
+
+
+def test_other_pages_do_not_load_the_script(site):
+    assert "finder.js" in (site / FACTS).read_text(encoding="utf-8")
+    assert "finder.js" not in (site / "chapters/glossary.html").read_text(encoding="utf-8")
+
+
+# With the script, by keyboard
+
+
+@pytest.fixture
+def page(tabs, served, request):
+    """The facts page, or the one that the test asks for: wide, light."""
+    return tabs["light"].open(served + getattr(request, "param", FACTS))
+
+
+def column(page, head: str) -> list[str]:
+    """The texts of the rows that are shown, one column of them."""
+    cells = page.locator(f"{SHOWN} > :nth-child({COLUMN[head] + 1})")
+    return [re.sub(r"\s+", " ", text).strip() for text in cells.all_inner_texts()]
+
+
+def sort_by(page, head: str) -> None:
+    """Tab to a heading's button and press Enter."""
+    page.get_by_role("button", name=head, exact=True).focus()
+    page.keyboard.press("Enter")
+
+
+def said(page) -> str:
+    return page.locator("output[name=count]").inner_text()
+
+
+@pytest.mark.browser
+def test_a_search_shows_the_rows_that_have_every_word(page):
+    page.get_by_label("Find", exact=True).focus()
+    page.keyboard.type("H100 bus")
+    found = column(page, "Of what")
+    assert found
+    assert all("H100" in name for name in found)
+    assert said(page) == f"{len(found)} of {len(facts())} facts"
+
+
+@pytest.mark.browser
+def test_a_search_for_nothing_that_is_there_says_so(page):
+    page.get_by_label("Find", exact=True).fill("no such thing")
+    assert said(page) == f"0 of {len(facts())} facts"
+    assert page.locator(SHOWN).count() == 0
+
+
+@pytest.mark.browser
+def test_a_layer_is_chosen_by_keyboard(page):
+    page.locator("select[name=layer]").focus()
+    page.keyboard.type("7")  # its options begin with the layer's number
+    expected = evidence.counts()["layer"]["memory"]
+    assert page.locator(SHOWN).count() == expected
+    assert said(page).startswith(f"{expected} of ")
+
+
+@pytest.mark.browser
+def test_an_age_shows_what_is_older(page):
+    page.locator("select[name=age]").select_option("730")
+    old = [name for name, fact in facts().items() if fact.age_days(date.today()) > 730]
+    assert abs(page.locator(SHOWN).count() - len(old)) <= len(facts()) // 50  # months' last days
+    assert 0 < page.locator(SHOWN).count() < len(facts())
+
+
+@pytest.mark.browser
+def test_a_heading_sorts_upward_and_then_downward(page):
+    unsorted = column(page, "As of")
+    sort_by(page, "As of")
+    head = page.locator("th", has_text="As of")
+    assert head.get_attribute("aria-sort") == "ascending"
+    dates = [text.split(" ")[0] for text in column(page, "As of")]
+    assert dates == sorted(dates) != unsorted
+    sort_by(page, "As of")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert [text.split(" ")[0] for text in column(page, "As of")] == dates[::-1]
+
+
+@pytest.mark.browser
+def test_only_one_heading_says_that_it_sorts(page):
+    sort_by(page, "As of")
+    sort_by(page, "Kind")
+    assert page.locator("th[aria-sort]").all_inner_texts() == ["Kind"]
+
+
+@pytest.mark.browser
+def test_values_sort_by_size_within_a_unit(page):
+    """819 GB/s before 3.35 TB/s, which as text would come first."""
+    page.get_by_label("Find", exact=True).fill("memory B/s")
+    sort_by(page, "Value")
+    values = page.locator(f"{SHOWN}[data-unit='B/s']").evaluate_all(
+        "rows => rows.map(row => Number(row.dataset.value))"
+    )
+    assert len(values) > 5
+    assert values == sorted(values)
+
+
+@pytest.mark.browser
+def test_an_old_price_is_flagged_and_nothing_else_is(page):
+    flagged = page.locator("tr[data-layer]:has(.sk-old)").evaluate_all(
+        "rows => rows.map(row => row.id)"
+    )
+    assert set(flagged) == set(evidence.old_prices())
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("page", [FACTS + "?words=h100&layer=memory"], indirect=True)
+def test_a_link_can_ask_for_a_view(page):
+    assert page.get_by_label("Find", exact=True).input_value() == "h100"
+    assert 0 < page.locator(SHOWN).count() < 20
+
+
+@pytest.mark.browser
+def test_without_javascript_every_row_is_there_and_no_dead_control(chromium, served):
+    tab = Tab(chromium, "light", java_script_enabled=False)
+    page = tab.open(served + FACTS)
+    assert page.locator(SHOWN).count() == len(facts())
+    assert not page.locator(".sk-controls").is_visible()
+    tab.close()

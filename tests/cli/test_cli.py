@@ -1,0 +1,81 @@
+"""The command ``stackkit``: what a reader of a terminal sees, and kind refusals."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from stackkit import __version__, atlas
+from stackkit.atlas import evidence
+from stackkit.cli import main
+
+
+@pytest.fixture
+def said(capsys):
+    """What a command prints, with exit status 0: ``said("facts", "h100")``."""
+
+    def run(*arguments: str) -> str:
+        assert main(arguments) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_it_is_installed_as_a_command():
+    command = [sys.executable, "-m", "stackkit.cli", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == __version__
+
+
+def test_facts_are_found_by_words_in_any_order(said):
+    lines = said("facts", "memory", "h100-sxm").splitlines()
+    assert any(re.match(r"h100-sxm\.memory_bytes_per_s +3\.35 TB/s ", line) for line in lines)
+    assert not any("a100" in line for line in lines)
+
+
+def test_one_fact_is_shown_in_full(said):
+    text = said("facts", "h100-sxm.memory_bytes_per_s")
+    fact = atlas.fact("h100-sxm.memory_bytes_per_s")
+    for part in ("3.35 TB/s", fact.kind, fact.source, fact.url, fact.seen_on, fact.evidence):
+        assert part in text
+
+
+def test_all_facts_are_a_line_each(said):
+    lines = said("facts").splitlines()
+    assert len(lines) == len(atlas.facts()) + 2  # heads above, their number below
+    assert lines[-1] == f"{len(atlas.facts())} facts"
+
+
+def test_an_unknown_word_is_refused_with_near_names(capsys):
+    assert main(["facts", "h10-sxm"]) == 1
+    assert "near it are h100-sxm" in capsys.readouterr().err
+
+
+def test_the_counts_add_up(said):
+    text = said("facts", "--counts")
+    for heading in ("by kind", "by layer", "by evidence"):
+        table = text.split(heading)[1].split("\n\n")[0].splitlines()[1:]
+        assert sum(int(line.split()[-1]) for line in table) == len(atlas.facts())
+
+
+def test_conflicts_say_why(said):
+    text = said("facts", "--conflicts")
+    assert text.count("\n  why ") == len(evidence.conflicts())
+
+
+def test_old_prices_are_those_older_than_asked(said):
+    everything = said("facts", "--old", "0")
+    assert all(name in everything for name in evidence.old_prices(0))
+
+
+def test_a_draw_is_repeated_by_its_seed(said):
+    first = said("facts", "--draw", "5", "--seed", "3").splitlines()
+    assert len(first) == len(set(first)) == 5
+    assert set(first) <= set(atlas.facts())
+    assert said("facts", "--draw", "5", "--seed", "3").splitlines() == first
+    assert said("facts", "--draw", "5", "--seed", "4").splitlines() != first
+
+
+def test_an_unknown_player_is_refused(capsys):
+    assert main(["players", "acme-rockets"]) == 1
+    assert capsys.readouterr().err == "The atlas has no player with 'acme-rockets'.\n"
