@@ -26,7 +26,7 @@ class Accelerator(Sheet):
     @property
     def peak_flops_per_s(self) -> dict[str, float]:
         """Dense peak by number format, for example ``["bf16"]``; of int8 in operations."""
-        dense = re.compile(r"peak_(\w+)_dense_(flops|ops)_per_s")
+        dense = re.compile(r"peak_([a-z0-9]+)_dense_(flops|ops)_per_s")
         return {
             match.group(1): fact.value
             for quantity, fact in self.facts.items()

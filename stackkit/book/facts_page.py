@@ -1,7 +1,7 @@
-"""The page of all facts: what, how much, on what it rests, and which pages use it.
+"""The pages of all facts, and of the documents in which they were read.
 
-Rows are terse, so that a phone loads many hundred of them at once: a source is written once, in
-the list below the table, and cited by its number.
+Rows are terse, so that a phone loads many hundred of them at once: a source is written once, on the
+page of sources, and cited by its number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from stackkit.atlas.load import UNIT_IN_NAME, facts, layer_of, things
+from stackkit.atlas.layers import layer
+from stackkit.atlas.load import UNIT_IN_NAME, facts, layer_of, sources, things
 from stackkit.book.finder import cells_of, html, link, opening, table
 from stackkit.book.uses import pages, pages_by_fact
 from stackkit.core.fact import Fact, Source
@@ -26,30 +27,20 @@ HEADS = ("Of what", "Quantity", "Value", "Kind", "As of", "Source", "Used in")
 
 
 class FactsTable(SphinxDirective):
-    """All facts, one a row, and the list of their sources."""
+    """All facts, one a row."""
 
     def run(self) -> list[nodes.Node]:
         root = Path(self.env.srcdir)
         for path in pages(root).values():  # a page that begins to use a fact changes this page
             self.env.note_dependency(str(path))
         used = pages_by_fact(root)
-        cited: dict[str, Fact | Source] = {}  # by address, in the order of first use
-        for fact in facts().values():
-            for source in _sources(fact):
-                cited.setdefault(source.url, source)
-        numbers = {url: number for number, url in enumerate(cited, 1)}
+        numbers = {source.url: number for number, source in enumerate(cited(), 1)}
+        ranks = {name: rank for rank, name in enumerate(by_unit_and_value())}
         rows = (
-            _row(name, fact, numbers, self._links(used.get(name, ())))
+            _row(name, fact, ranks[name], numbers, self._links(used.get(name, ())))
             for name, fact in facts().items()
         )
-        section = nodes.section(ids=["sources"], names=["sources"])
-        section += nodes.title("", "Sources")
-        items = (_source_item(number, cited[url]) for url, number in numbers.items())
-        section += html('<ol class="sk-source-list">', *items, "</ol>")
-        return [
-            html(opening("facts", by_age=True), table("sk-facts", HEADS, rows), "</div>"),
-            section,
-        ]
+        return [html(opening("facts", by_age=True), table("sk-facts", HEADS, rows), "</div>")]
 
     def _links(self, found: Iterable[str]) -> str:
         """Links to the pages that use a fact: ``7, lab 7``."""
@@ -63,25 +54,51 @@ class FactsTable(SphinxDirective):
         return ", ".join(links)
 
 
+class SourceList(SphinxDirective):
+    """All documents, under the numbers by which the page of facts cites them."""
+
+    def run(self) -> list[nodes.Node]:
+        items = (_source_item(number, source) for number, source in enumerate(cited(), 1))
+        return [html('<ol class="sk-source-list">', *items, "</ol>")]
+
+
+def cited() -> list[Fact | Source]:
+    """Every document once: those of the facts in the order of first use, then the others."""
+    found: dict[str, Fact | Source] = {}
+    for fact in facts().values():
+        for source in _sources(fact):
+            found.setdefault(source.url, source)
+    for source in sources().values():
+        found.setdefault(source.url, source)
+    return list(found.values())
+
+
+def by_unit_and_value() -> list[str]:
+    """Names of the facts as the column of values sorts them."""
+    return sorted(facts(), key=lambda name: (facts()[name].unit, facts()[name].value))
+
+
 def _sources(fact: Fact) -> list[Fact | Source]:
     """A fact is its own first source: it carries title, address and dates."""
     return [fact, *fact.witnesses, *fact.others, *fact.history]
 
 
-def _row(name: str, fact: Fact, numbers: dict[str, int], links: str) -> str:
+def _row(name: str, fact: Fact, rank: int, numbers: dict[str, int], links: str) -> str:
     thing, _, quantity = name.rpartition(".")
     cites = dict.fromkeys(numbers[source.url] for source in _sources(fact))
-    rests_on = "" if fact.kind == "estimate" else fact.evidence.removesuffix(" source")
+    kind = fact.kind
+    if fact.kind != "estimate":
+        kind += f" <small>{fact.evidence.removesuffix(' source')}</small>"
     cells = (
         _label(quantity) + _remarks(fact),
         f"{fact}{_interval(fact)}",
-        f"{fact.kind} <small>{rests_on}</small>",
+        kind,
         fact.as_of,
-        " ".join(f'<a href="#s{number}">{number}</a>' for number in cites),
+        " ".join(f'<a href="sources.html#s{number}">{number}</a>' for number in cites),
         links,
     )
+    data = f'data-layer="{layer(layer_of(name)).number}" data-rank="{rank}"'
     price = " data-price" if fact.unit.startswith("USD") else ""
-    data = f'data-layer="{layer_of(name)}" data-value="{fact.value:g}" data-unit="{fact.unit}"'
     return f'<tr id="{name}" {data}{price}>{cells_of(things()[thing].entry["name"], *cells)}</tr>'
 
 
@@ -124,3 +141,4 @@ def _source_item(number: int, source: Fact | Source) -> str:
 
 def setup(app: Sphinx) -> None:
     app.add_directive("facts-table", FactsTable)
+    app.add_directive("source-list", SourceList)

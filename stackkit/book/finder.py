@@ -20,7 +20,9 @@ _AGES = {0: "any", OLD_PRICE_DAYS: f"over {OLD_PRICE_DAYS} days", 730: "over two
 
 def opening(noun: str, *, by_age: bool) -> str:
     """Begins a finder of facts or players: the controls, hidden until the script runs."""
-    shown = {"": "all"} | {layer.name: f"{layer.number} {layer.title}" for layer in layers()}
+    shown: dict[Any, str] = {"": "all"} | {
+        layer.number: f"{layer.number} {layer.title}" for layer in layers()
+    }
     return (
         f'<div class="sk-finder" data-noun="{noun}" data-old-days="{OLD_PRICE_DAYS}">'
         f'<form class="sk-controls" role="search" aria-label="{noun.capitalize()}" hidden>'

@@ -48,7 +48,7 @@ def _row(player: Player, shown: Layer) -> str:
         note = f"<p>{escape(player.note, quote=False)} ({link(player.source.url, seen)})</p>"
     makes = escape(", ".join(player.products), quote=False) + also
     cells = cells_of(player.name, makes, escape(player.role, quote=False) + note)
-    return f'<tr id="{player.id}-{shown.name}" data-layer="{shown.name}">{cells}</tr>'
+    return f'<tr id="{player.id}-{shown.name}" data-layer="{shown.number}">{cells}</tr>'
 
 
 def setup(app: Sphinx) -> None:

@@ -7,9 +7,9 @@ import pytest
 from browser import Tab
 from built_site import parse
 
-from stackkit.atlas import evidence, facts, players
+from stackkit.atlas import evidence, facts, layers, players, sources
 
-FACTS, PLAYERS = "chapters/facts.html", "chapters/players.html"
+FACTS, PLAYERS, SOURCES = (f"chapters/{name}.html" for name in ("facts", "players", "sources"))
 COLUMN = {"Of what": 0, "Quantity": 1, "Value": 2, "Kind": 3, "As of": 4, "Source": 5, "Used in": 6}
 SHOWN = "tr[data-layer]:not([hidden])"
 MAX_BYTES = 300_000
@@ -18,7 +18,7 @@ MAX_BYTES = 300_000
 # The pages as they are written
 
 
-@pytest.mark.parametrize("page", [FACTS, PLAYERS])
+@pytest.mark.parametrize("page", [FACTS, PLAYERS, SOURCES])
 def test_a_page_stays_under_300_kb(page, site):
     assert (site / page).stat().st_size < MAX_BYTES
 
@@ -44,9 +44,11 @@ def test_every_row_says_what_the_fact_says(site):
 
 def test_every_row_cites_a_source_of_the_list(site):
     tree = parse(site / FACTS)
-    listed = {item["id"] for item in tree.select(".sk-source-list li")}
+    listed = {item["id"] for item in parse(site / SOURCES).select(".sk-source-list li")}
     for row in tree.select("tr[data-layer]"):
-        cited = [link["href"][1:] for link in row.select("td:nth-child(6) a")]
+        cited = [
+            link["href"].removeprefix("sources.html#") for link in row.select("td:nth-child(6) a")
+        ]
         assert cited
         assert set(cited) <= listed
 
@@ -57,10 +59,27 @@ def test_a_fact_is_linked_to_the_pages_that_use_it(site):
     assert links == ["7-memory.html", "../labs/7-memory.html"]
 
 
+def test_every_source_is_listed_once(site):
+    listed = parse(site / SOURCES).select(".sk-source-list li")
+    assert [item["id"] for item in listed] == [f"s{n}" for n in range(1, len(sources()) + 1)]
+    assert {item.a["href"] for item in listed} == {source.url for source in sources().values()}
+
+
 def test_every_player_stands_in_each_of_its_layers(site):
     rows = [row["id"] for row in parse(site / PLAYERS).select("tr[data-layer]")]
     wanted = {f"{player.id}-{layer}" for player in players() for layer in player.layers}
     assert sorted(rows) == sorted(wanted)
+
+
+def test_players_are_by_layer_and_alphabetical_in_a_group(site):
+    sections = parse(site / PLAYERS).select(".sk-players-layer")
+    assert [section["id"] for section in sections] == [
+        f"players-{layer.name}" for layer in layers()
+    ]
+    for section in sections:
+        for group in section.select("tbody"):
+            names = [row.th.find(string=True) for row in group.select("tr[data-layer]")]
+            assert names == sorted(names, key=str.casefold)
 
 
 def test_other_pages_do_not_load_the_script(site):
@@ -96,10 +115,10 @@ def said(page) -> str:
 @pytest.mark.browser
 def test_a_search_shows_the_rows_that_have_every_word(page):
     page.get_by_label("Find", exact=True).focus()
-    page.keyboard.type("H100 bus")
-    found = column(page, "Of what")
-    assert found
-    assert all("H100" in name for name in found)
+    page.keyboard.type("H100-SXM bus")
+    found = page.locator(SHOWN).evaluate_all("rows => rows.map(row => row.id)")
+    assert "h100-sxm.memory_bus_bits" in found
+    assert len(found) < 10
     assert said(page) == f"{len(found)} of {len(facts())} facts"
 
 
@@ -152,9 +171,8 @@ def test_values_sort_by_size_within_a_unit(page):
     """819 GB/s before 3.35 TB/s, which as text would come first."""
     page.get_by_label("Find", exact=True).fill("memory B/s")
     sort_by(page, "Value")
-    values = page.locator(f"{SHOWN}[data-unit='B/s']").evaluate_all(
-        "rows => rows.map(row => Number(row.dataset.value))"
-    )
+    names = page.locator(SHOWN).evaluate_all("rows => rows.map(row => row.id)")
+    values = [facts()[name].value for name in names if facts()[name].unit == "B/s"]
     assert len(values) > 5
     assert values == sorted(values)
 
@@ -168,10 +186,19 @@ def test_an_old_price_is_flagged_and_nothing_else_is(page):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("page", [FACTS + "?words=h100&layer=memory"], indirect=True)
+@pytest.mark.parametrize("page", [FACTS + "?words=h100-sxm&layer=7"], indirect=True)
 def test_a_link_can_ask_for_a_view(page):
-    assert page.get_by_label("Find", exact=True).input_value() == "h100"
-    assert 0 < page.locator(SHOWN).count() < 20
+    assert page.get_by_label("Find", exact=True).input_value() == "h100-sxm"
+    assert 0 < page.locator(SHOWN).count() < 40
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("page", [PLAYERS], indirect=True)
+def test_a_search_for_a_player_hides_groups_and_layers_without_one(page):
+    page.get_by_label("Find", exact=True).fill("cerebras")
+    assert page.locator(SHOWN).count() >= 1
+    assert page.locator(".sk-group:visible").count() == page.locator("tbody:visible").count()
+    assert 1 <= page.locator(".sk-players-layer:visible").count() < len(layers())
 
 
 @pytest.mark.browser

@@ -11,13 +11,11 @@
     return Math.max(0, (Date.now() - last) / DAY_MS);
   }
 
-  /* By text, numbers in it by size; the column of values by unit and then by value. */
+  /* By text, numbers in it by size; values by the rank that the page gives them: unit, then size. */
   function order(a, b, column, isValue) {
-    if (!isValue) {
-      const [one, two] = [a, b].map((row) => row.cells[column].textContent);
-      return one.localeCompare(two, "en", { numeric: true });
-    }
-    return a.dataset.unit.localeCompare(b.dataset.unit) || a.dataset.value - b.dataset.value;
+    if (isValue) return a.dataset.rank - b.dataset.rank;
+    const [one, two] = [a, b].map((row) => row.cells[column].textContent);
+    return one.localeCompare(two, "en", { numeric: true });
   }
 
   /* A heading becomes a button that sorts its column, first upward, then downward. */
