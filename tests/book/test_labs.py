@@ -14,6 +14,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from stackkit.atlas import fact
 from stackkit.atlas.load import table
 from stackkit.book import labs
 from stackkit.book.prose import typed_numbers
@@ -291,7 +292,7 @@ def test_an_output_that_would_differ_elsewhere_is_found(said, kind):
     [
         "3.35 TB/s, 989 TFLOP/s, 12/s/GPU",
         "see https://example.org/a/b/c and <a href='chapters/7-memory.html'></a>",
-        "seen on " + table("sources")["nvidia-h100-datasheet"]["seen_on"],
+        "seen on " + fact("h100-sxm.tdp_w").seen_on,
         "a ratio of 10:1, at 0x10, on lab-box-71",
     ],
 )
