@@ -60,7 +60,6 @@ UNIT_IN_NAME = {
     "usd": "USD",
     "mm2": "mm2",
     "hours": "h",
-    "days": "d",
     "hz": "Hz",
     "kg": "kg",
     "wh": "Wh",

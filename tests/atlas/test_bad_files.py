@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stackkit.atlas import accelerator, fact, load, players
+from stackkit.atlas import accelerator, fact, link, load, model, players
 from stackkit.atlas.load import parse_fact, parse_source
 from stackkit.core.fact import Source
 
@@ -133,6 +133,8 @@ def test_an_unknown_quantity_suggests_the_thing_s_own():
     [
         (accelerator, "h100", "h100-sxm"),
         (accelerator, "A100-SXM-80GB", "a100-sxm-80gb"),
+        (link, "nvlink4", "nvlink-4"),
+        (model, "llama3-8b", "llama-3-8b"),
     ],
 )
 def test_an_unknown_name_suggests_near_ones(read, name, near):

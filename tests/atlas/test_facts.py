@@ -63,6 +63,22 @@ def test_every_unit_is_a_base_unit():
     assert offenders(lambda f: not prefixed.match(f.unit)) == []
 
 
+def test_every_unit_in_a_name_is_used():
+    """A name that no fact has any more goes from the table."""
+    quantities = [name.rpartition(".")[2] for name in facts()]
+    unused = [
+        part
+        for part in load.UNIT_IN_NAME
+        if not any(re.search(rf"(^|_){part}(_|$)", quantity) for quantity in quantities)
+    ]
+    assert unused == ["ms"]
+
+
+def test_no_fact_rests_on_one_secondary_source():
+    """A primary source, two witnesses, or the word estimate."""
+    assert offenders(lambda f: f.evidence != "one witness") == []
+
+
 def test_every_source_that_is_named_exists_and_every_one_that_exists_is_named():
     named = {source for thing in load.things().values() for source in named_by(thing.entry)}
     assert named == set(table("sources"))
@@ -91,7 +107,7 @@ def test_a_fact_is_found_by_its_full_name():
 
 
 def test_a_name_with_a_point_is_found():
-    assert fact("llama-3.1-8b.published_params").value == pytest.approx(8.03e9)
+    assert fact("llama-3.1-8b.checkpoint_params").value == 8_030_261_248
 
 
 def test_the_facts_of_a_thing_are_by_quantity():

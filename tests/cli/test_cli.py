@@ -76,6 +76,24 @@ def test_a_draw_is_repeated_by_its_seed(said):
     assert said("facts", "--draw", "5", "--seed", "4").splitlines() != first
 
 
+def test_models_are_counted_beside_what_is_published(said):
+    lines = said("models").splitlines()
+    assert len(lines) == len(atlas.models()) + 1
+    row = next(line for line in lines if line.startswith("llama-3.1-8b "))
+    assert "GQA" in row
+    assert "8,030,261,248" in row
+    assert "exact" in row
+
+
+def test_a_count_that_nobody_prints_is_not_called_exact(said):
+    row = next(line for line in said("models").splitlines() if line.startswith("llama-2-70b "))
+    assert "not printed" in row
+
+
+def test_players_are_found_by_a_product(said):
+    assert "NVIDIA" in said("players", "h100")
+
+
 def test_an_unknown_player_is_refused(capsys):
     assert main(["players", "acme-rockets"]) == 1
     assert capsys.readouterr().err == "The atlas has no player with 'acme-rockets'.\n"
