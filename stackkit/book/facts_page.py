@@ -23,6 +23,25 @@ from stackkit.book.uses import pages, pages_by_fact
 from stackkit.core.fact import Fact, Source
 from stackkit.core.units import si
 
+_UNIT_AS_WORD = {  # what a unit in a name says beside a value that carries the unit; mostly nothing
+    "flops_per_s": "FLOP/s",
+    "ops_per_s": "OP/s",
+    "bits_per_s": "rate",
+    "bytes_per_s": "bandwidth",
+    "tokens_per_s": "rate",
+    "seconds_per_token": "time per token",
+    "usd_per_million_tokens": "price",
+    "usd_per_kilowatt_hour": "price",
+    "usd_per_hour": "price",
+    "usd": "price",
+    "kg_co2_per_kilowatt_hour": "CO2",
+    "bits": "width",
+    "flop": "FLOP",
+    "hours": "hours",
+}
+_CAPITALS = ("TDP", "FMA", "GPU", "GPUs", "KV", "SRAM", "DRAM", "MMLU", "GPT3", "GPT4", "CO2")
+_INITIALS = {word.lower(): word for word in _CAPITALS}
+
 HEADS = ("Of what", "Quantity", "Value", "Kind", "As of", "Source", "Used in")
 
 
@@ -43,7 +62,7 @@ class FactsTable(SphinxDirective):
         return [html(opening("facts", by_age=True), table("sk-facts", HEADS, rows), "</div>")]
 
     def _links(self, found: Iterable[str]) -> str:
-        """Links to the pages that use a fact: ``7, lab 7``."""
+        """Links to the pages that use a fact: ``7 lab 7``."""
         here = posixpath.dirname(self.env.docname)
         links = []
         for page in found:
@@ -51,7 +70,7 @@ class FactsTable(SphinxDirective):
             label = name.partition("-")[0] if name[:1].isdigit() else name
             where = f"lab {label}" if folder == "labs" else label
             links.append(f'<a href="{posixpath.relpath(page, here)}.html">{where}</a>')
-        return ", ".join(links)
+        return " ".join(links)
 
 
 class SourceList(SphinxDirective):
@@ -103,12 +122,13 @@ def _row(name: str, fact: Fact, rank: int, numbers: dict[str, int], links: str) 
 
 
 def _label(quantity: str) -> str:
-    """``"memory B/s"`` for ``memory_bytes_per_s``: its name, the unit as a symbol."""
-    for part, unit in UNIT_IN_NAME.items():
-        label, found = re.subn(rf"(^|_){part}(_|$)", rf"\1{unit}\2", quantity)
+    """``"memory bandwidth"`` for ``memory_bytes_per_s``: the value beside it carries the unit."""
+    for part in UNIT_IN_NAME:
+        word = _UNIT_AS_WORD.get(part, "")
+        label, found = re.subn(rf"(^|_){part}(_|$)", rf"\1{word}\2", quantity)
         if found:
-            return label.replace("_", " ")
-    return quantity.replace("_", " ")
+            break
+    return " ".join(_INITIALS.get(word, word) for word in label.replace("_", " ").split())
 
 
 def _interval(fact: Fact) -> str:

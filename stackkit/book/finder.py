@@ -18,13 +18,16 @@ from stackkit.atlas.layers import layers
 _AGES = {0: "any", OLD_PRICE_DAYS: f"over {OLD_PRICE_DAYS} days", 730: "over two years"}
 
 
-def opening(noun: str, *, by_age: bool) -> str:
-    """Begins a finder of facts or players: the controls, hidden until the script runs."""
+def opening(noun: str, *, by_age: bool, rows: str = "") -> str:
+    """Begins a finder of facts or players: the controls, hidden until the script runs.
+
+    ``rows`` is what a row counts as, where one thing can have several.
+    """
     shown: dict[Any, str] = {"": "all"} | {
         layer.number: f"{layer.number} {layer.title}" for layer in layers()
     }
     return (
-        f'<div class="sk-finder" data-noun="{noun}" data-old-days="{OLD_PRICE_DAYS}">'
+        f'<div class="sk-finder" data-noun="{rows or noun}" data-old-days="{OLD_PRICE_DAYS}">'
         f'<form class="sk-controls" role="search" aria-label="{noun.capitalize()}" hidden>'
         '<label>Find <input type="search" name="words" autocomplete="off"></label>'
         + _choice("Layer", "layer", shown)

@@ -22,7 +22,7 @@ class PlayersTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         sections = [_section(shown, found) for shown in layers() if (found := players(shown.name))]
-        return [html(opening("players", by_age=False)), *sections, html("</div>")]
+        return [html(opening("players", by_age=False, rows="rows")), *sections, html("</div>")]
 
 
 def _section(shown: Layer, found: list[Player]) -> nodes.section:

@@ -53,6 +53,15 @@ def test_every_row_cites_a_source_of_the_list(site):
         assert set(cited) <= listed
 
 
+def test_no_two_quantities_of_a_thing_read_alike(site):
+    """A quantity is written without its unit, which stands with the value."""
+    rows = parse(site / FACTS).select("tr[data-layer]")
+    read = [(row.th.get_text(), row.td.find(string=True, recursive=False)) for row in rows]
+    assert ("NVIDIA H100 SXM", "memory bandwidth") in read
+    assert [pair for pair in read if read.count(pair) > 1] == []
+    assert [name for _, name in read if not name or "_" in name] == []
+
+
 def test_a_fact_is_linked_to_the_pages_that_use_it(site):
     row = parse(site / FACTS).find(id="h100-sxm.memory_bytes_per_s")
     links = [link["href"] for link in row.select("td:last-child a")]
@@ -169,7 +178,7 @@ def test_only_one_heading_says_that_it_sorts(page):
 @pytest.mark.browser
 def test_values_sort_by_size_within_a_unit(page):
     """819 GB/s before 3.35 TB/s, which as text would come first."""
-    page.get_by_label("Find", exact=True).fill("memory B/s")
+    page.get_by_label("Find", exact=True).fill("memory bandwidth")
     sort_by(page, "Value")
     names = page.locator(SHOWN).evaluate_all("rows => rows.map(row => row.id)")
     values = [facts()[name].value for name in names if facts()[name].unit == "B/s"]
