@@ -70,7 +70,6 @@ def roofline_of(chip: Accelerator, dtype: str = "bf16") -> Roofline:
     """
     peaks = chip.peak_flops_per_s
     if dtype not in peaks:
-        raise ValueError(
-            f"The atlas has no {dtype} peak for {chip.name}; it has {', '.join(peaks)}."
-        )
+        known = ", ".join(peaks) or "none"
+        raise ValueError(f"The atlas has no {dtype} peak for {chip.name}; it has {known}.")
     return Roofline(peaks[dtype], chip.memory_bytes_per_s)
