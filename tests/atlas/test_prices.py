@@ -10,6 +10,13 @@ def prices() -> dict:
     return {name: found for name, found in facts().items() if found.unit.startswith("USD")}
 
 
+def test_a_price_is_of_a_month():
+    """A year alone cannot be told old or new; what a paper or a card spent is no price."""
+    listed = {name: f for name, f in prices().items() if f.unit in ("USD/h", "USD/Mtoken")}
+    assert listed
+    assert [name for name, f in listed.items() if len(f.as_of) == 4] == []
+
+
 def test_older_prices_are_older():
     dated = [(f.as_of, was.as_of) for f in prices().values() for was in f.history]
     assert dated
