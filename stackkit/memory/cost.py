@@ -9,7 +9,7 @@ results twice: two ring all-reduces, in each of which a chip sends 2 (n - 1) / n
 activations. Heads split the cache; where there are fewer KV heads than chips, requests do.
 
 It knows nothing of kernel starts, link latency, sampling or uneven work. A stated ``Efficiency``
-can stand for what real programs reach; the default, 1, leaves the lower bound a bound.
+stands for what real programs reach; the default, the datasheet, leaves the lower bound a bound.
 Sources: Williams et al., CACM 52(4), 2009; Shoeybi et al. (Megatron-LM), arXiv 1909.08053,
 section 3; Pope et al., arXiv 2211.05102, section 3.
 """
@@ -29,15 +29,16 @@ REDUCTIONS_PER_LAYER = 2  # after attention and after the feed-forward
 
 @dataclass(frozen=True)
 class Efficiency:
-    """The share of each datasheet figure that a program reaches; 1 is the datasheet.
+    """What a program reaches of a datasheet; the default is all of it.
 
     Raises:
-        ValueError: when a share is not above 0 and at most 1.
+        ValueError: when a share is not above 0 and at most 1, or ``per_layer_s`` below 0.
     """
 
-    compute: float = 1.0
-    memory: float = 1.0
-    link: float = 1.0
+    compute: float = 1.0  # share of the peak
+    memory: float = 1.0  # share of the bandwidth
+    link: float = 1.0  # share of the link, one direction
+    per_layer_s: float = 0.0  # of each layer besides, whatever the chips: starting kernels, waiting
 
     def __post_init__(self) -> None:
         for name in ("compute", "memory", "link"):
@@ -46,6 +47,8 @@ class Efficiency:
                 raise ValueError(
                     f"Efficiency is a share above 0 and at most 1; {name} is {value!r}."
                 )
+        if not 0 <= self.per_layer_s < math.inf:
+            raise ValueError(f"per_layer_s must be 0 or more; got {self.per_layer_s!r}.")
 
 
 DATASHEET = Efficiency()
@@ -175,13 +178,14 @@ def _cost(
         "link": link_bytes / (efficiency.link * _link(chip)) if link_bytes else 0.0,
     }
     bound = max(times, key=lambda name: times[name])
+    besides_s = model.n_layers * efficiency.per_layer_s
     return StepCost(
         flops=work.flops,
         weight_bytes=work.weight_bytes,
         kv_bytes=work.kv_bytes,
         link_bytes=link_bytes,
-        lower_s=times[bound],
-        upper_s=math.fsum(times.values()),
+        lower_s=times[bound] + besides_s,
+        upper_s=math.fsum(times.values()) + besides_s,
         bound=bound,
     )
 

@@ -7,6 +7,7 @@ from itertools import combinations, product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_model import TINY
 
 from stackkit.atlas import accelerator, model
 from stackkit.atlas.models import Experts, LatentAttention, ModelSpec
@@ -22,20 +23,6 @@ from stackkit.memory import (
 
 H100, H200 = accelerator("h100-sxm"), accelerator("h200-sxm")
 LLAMA_8B, LLAMA_70B = model("llama-3.1-8b"), model("llama-3.1-70b")
-TINY = ModelSpec(  # no two sizes alike
-    id="tiny",
-    name="Tiny",
-    n_layers=2,
-    d_model=10,
-    n_heads=6,
-    n_kv_heads=3,
-    head_dim=4,
-    d_ff=7,
-    vocab_size=11,
-    max_context=64,
-    tied_embeddings=False,
-    facts={},
-)
 batches, contexts, chips = st.integers(1, 512), st.integers(1, 8192), st.integers(1, 16)
 
 
@@ -240,6 +227,15 @@ def test_efficiency_lengthens_what_it_is_of_and_nothing_else():
     assert other.lower_s == plain.lower_s
 
 
+def test_what_a_layer_takes_besides_is_not_divided_by_the_chips():
+    besides = Efficiency(per_layer_s=1e-5)
+    for n in (1, 8):
+        plain = decode_step(LLAMA_8B, H100, batch=1, context=1, n_chips=n)
+        more = decode_step(LLAMA_8B, H100, batch=1, context=1, n_chips=n, efficiency=besides)
+        assert more.lower_s - plain.lower_s == pytest.approx(32 * 1e-5)
+        assert more.upper_s - plain.upper_s == pytest.approx(32 * 1e-5)
+
+
 def test_arithmetic_in_fewer_bits_is_faster_where_the_chip_has_it():
     bf16, fp8 = (prefill(LLAMA_8B, H100, tokens=4096, dtype=dtype) for dtype in ("bf16", "fp8"))
     assert bf16.lower_s == pytest.approx(2 * fp8.lower_s, rel=1e-3)
@@ -289,5 +285,7 @@ def test_a_chip_that_does_not_exist_is_refused_with_near_ones():
 def test_a_share_is_above_zero_and_at_most_one(bad):
     with pytest.raises(ValueError, match="memory is"):
         Efficiency(memory=bad)
+    with pytest.raises(ValueError, match="per_layer_s must be 0 or more"):
+        Efficiency(per_layer_s=-1e-6)
     with pytest.raises(ValueError, match="usable is a share"):
         max_batch(LLAMA_8B, H100, context=1, usable=bad)

@@ -5,55 +5,11 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_model import TINY
 
 from stackkit.atlas import accelerator, fact, model
 from stackkit.atlas.models import ModelSpec
 from stackkit.memory import Roofline, decode_work, prefill_work, roofline_of
-
-# Small and awkward: no two sizes alike, so that none can stand in for another.
-TINY = ModelSpec(
-    id="tiny",
-    name="Tiny",
-    n_layers=2,
-    d_model=10,
-    n_heads=6,
-    n_kv_heads=3,
-    head_dim=4,
-    d_ff=7,
-    vocab_size=11,
-    max_context=64,
-    tied_embeddings=False,
-    facts={},
-)
-LLAMA_2_7B = ModelSpec(  # Touvron et al. 2023, arXiv 2307.09288
-    id="llama-2-7b",
-    name="Llama 2 7B",
-    n_layers=32,
-    d_model=4096,
-    n_heads=32,
-    n_kv_heads=32,
-    head_dim=128,
-    d_ff=11008,
-    vocab_size=32000,
-    max_context=4096,
-    tied_embeddings=False,
-    facts={},
-)
-
-LLAMA_2_70B = ModelSpec(  # the same
-    id="llama-2-70b",
-    name="Llama 2 70B",
-    n_layers=80,
-    d_model=8192,
-    n_heads=64,
-    n_kv_heads=8,
-    head_dim=128,
-    d_ff=28672,
-    vocab_size=32000,
-    max_context=4096,
-    tied_embeddings=False,
-    facts={},
-)
 
 batches = st.integers(1, 512)
 contexts = st.integers(1, TINY.max_context)
@@ -232,10 +188,10 @@ def test_a_longer_prompt_costs_more_of_both(tokens):
 # Measurements that others published: the gpt-fast README, A100 80 GB at 330 W, batch 1
 
 GPT_FAST = [
-    (LLAMA_2_7B, "gpt-fast-llama2-7b-bf16", "bf16"),
+    (model("llama-2-7b"), "gpt-fast-llama2-7b-bf16", "bf16"),
     (model("llama-3.1-8b"), "gpt-fast-llama31-8b-bf16", "bf16"),
     (model("llama-3.1-8b"), "gpt-fast-llama31-8b-int8", "int8"),
-    (LLAMA_2_70B, "gpt-fast-llama2-70b-int8", "int8"),
+    (model("llama-2-70b"), "gpt-fast-llama2-70b-int8", "int8"),
     (model("llama-3.1-70b"), "gpt-fast-llama31-70b-int8", "int8"),
 ]
 BF16_RUNS = [run for run in GPT_FAST if run[2] == "bf16"]
@@ -280,7 +236,7 @@ def test_a_bf16_run_is_within_35_percent_of_the_measured_read_bandwidth(m, recor
 def test_a_published_prediction_that_beats_the_lower_bound_is_found_out():
     """4.2 ms a token were printed for Llama-2-70B on an H100; reading it in bf16 takes 41 ms."""
     claimed_s = fact("claim-llama2-70b-one-h100.seconds_per_token").value
-    work = decode_work(LLAMA_2_70B, batch=1, context=1)
+    work = decode_work(model("llama-2-70b"), batch=1, context=1)
     lower_s, _ = roofline_of(accelerator("h100-sxm")).bounds(work.flops, work.bytes)
     assert lower_s > 9 * claimed_s
 
