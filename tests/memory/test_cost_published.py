@@ -1,11 +1,12 @@
 """The cost model against what others measured and printed; no case is one it was fitted to."""
 
+import dataclasses
 from statistics import median
 
 import pytest
 
-from stackkit.atlas import accelerator, fact, model
-from stackkit.memory import Efficiency, decode_step
+from stackkit.atlas import Accelerator, accelerator, fact, model
+from stackkit.memory import Efficiency, decode_step, max_batch, prefill
 
 A100 = accelerator("a100-sxm-80gb")
 CONTEXT = 105  # gpt-fast: a prompt of 5 tokens and 200 new ones, about this many on average
@@ -91,3 +92,104 @@ def test_without_the_time_of_the_layers_eight_gpus_would_seem_three_times_as_fas
     m = model("llama-2-7b")
     cost = decode_step(m, A100, batch=1, context=CONTEXT, n_chips=8, efficiency=share)
     assert 1 / cost.lower_s > 3 * gpt_fast_tokens_per_s("llama2-7b-bf16-tp8")
+
+
+# Worked bounds of others: the same arithmetic, by another hand
+
+
+@pytest.mark.parametrize("batch", [1, 8, 16, 240])
+def test_the_bounds_that_how_to_scale_your_model_prints(batch):
+    """Austin et al., part 7: Llama 2 13B in bf16 on 8 TPU v5e, 8,192 tokens; 0.82e12 B/s a chip."""
+    m = dataclasses.replace(model("llama-2-13b"), max_context=8192)
+    cost = decode_step(m, accelerator("tpu-v5e"), batch=batch, context=8192, n_chips=8)
+    printed_s = fact(f"scaling-book-llama2-13b-v5e8.step_s_batch_{batch}").value
+    assert cost.lower_s == pytest.approx(printed_s, rel=0.01)
+    assert cost.bound == "memory"
+
+
+# Other programs and chips, with the share of each datasheet that others measured
+
+
+def reached(chip: Accelerator) -> Efficiency:
+    """Read bandwidth (Azure) and fp8 matrices (Bekman) of Hopper; the layers' time of gpt-fast."""
+    read = fact(f"azure-{chip.id.removesuffix('-sxm')}-hbm.dot_bytes_per_s").value
+    multiply = fact("mamf-h100-sxm.flops_per_s_fp8").value
+    return Efficiency(
+        memory=read / chip.memory_bytes_per_s,
+        compute=multiply / chip.peak_flops_per_s["fp8"],
+        per_layer_s=fitted().per_layer_s,
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "n_chips"), [("fastertransformer-13b-a100", 1), ("fastertransformer-13b-a100-x2", 2)]
+)
+def test_fastertransformer_on_one_and_two_a100(record, n_chips):
+    """Kipply, Transformer Inference Arithmetic, 2022: 512 tokens of context, ten put out."""
+    cost = decode_step(
+        model("opt-13b"),
+        accelerator("a100-sxm-40gb"),
+        batch=1,
+        context=517,
+        n_chips=n_chips,
+        efficiency=fitted(),
+    )
+    assert cost.lower_s == pytest.approx(fact(f"{record}.seconds_per_token").value, rel=0.15)
+
+
+@pytest.mark.parametrize("made", [512, 1024, 4096, 8192])
+def test_llama_cpp_on_an_rtx_4090_reaches_four_fifths_of_the_datasheet_s_bound(made):
+    """Dai's table, f16, from an empty context: half of what is made is its average."""
+    cost = decode_step(model("llama-3-8b"), accelerator("rtx-4090"), batch=1, context=made // 2)
+    printed = fact(f"llama-cpp-llama3-8b-rtx-4090.tokens_per_s_over_{made}").value
+    assert 0.75 < printed * cost.lower_s < 0.85
+
+
+@pytest.mark.parametrize(
+    ("batch", "prompt", "output"),
+    [(112, 128, 2048), (48, 2048, 2048), (768, 128, 128), (80, 2048, 128)],
+)
+def test_a_static_batch_in_tensorrt_llm_within_thirty_percent(batch, prompt, output):
+    """NVIDIA, TensorRT-LLM 0.6.1: Llama 2 7B, all in fp8, one H100. Nothing overlaps."""
+    m, chip = model("llama-2-7b"), accelerator("h100-sxm")
+    efficiency = reached(chip)
+    total_s = prefill(
+        m, chip, tokens=prompt, batch=batch, dtype="fp8", efficiency=efficiency
+    ).upper_s
+    for made in range(1, output + 1):
+        total_s += fp8_step_s(m, chip, batch, prompt + made, efficiency)
+    record = f"trtllm-llama2-7b-h100.tokens_per_s_batch_{batch}_in_{prompt}_out_{output}"
+    assert batch * output / total_s == pytest.approx(fact(record).value, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output"), [(128, 2048), (1000, 1000), (2048, 2048), (5000, 500), (20000, 2000)]
+)
+def test_an_8b_model_on_a_full_h200_within_a_quarter(prompt, output):
+    """NVIDIA, TensorRT-LLM 1.0: Llama 3.1 8B, all in fp8, as many requests as fit.
+
+    They stand at all stages, so their average context is the prompt and half of the output. For
+    each output the chip gives a request its share of the steps, and once its prefill.
+    """
+    m, chip = model("llama-3.1-8b"), accelerator("h200-sxm")
+    efficiency = reached(chip)
+    context = prompt + output // 2
+    batch = max_batch(m, chip, context=context, weight_dtype="fp8", kv_dtype="fp8", usable=0.9)
+    step_s = fp8_step_s(m, chip, batch, context, efficiency)
+    prompt_s = prefill(m, chip, tokens=prompt, dtype="fp8", efficiency=efficiency).upper_s
+    tokens_per_s = output / (output * step_s / batch + prompt_s)
+    record = f"trtllm-llama31-8b-h200.tokens_per_s_in_{prompt}_out_{output}"
+    assert tokens_per_s == pytest.approx(fact(record).value, rel=0.25)
+
+
+def fp8_step_s(m, chip, batch, context, efficiency) -> float:
+    return decode_step(
+        m,
+        chip,
+        batch=batch,
+        context=context,
+        weight_dtype="fp8",
+        kv_dtype="fp8",
+        compute_dtype="fp8",
+        efficiency=efficiency,
+    ).upper_s
