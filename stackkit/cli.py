@@ -144,7 +144,7 @@ def players_command(given: argparse.Namespace) -> list[str]:
     return lines
 
 
-WORDS = ("exact", "not printed")  # that stand in a column of numbers
+_WORDS = ("exact", "not printed")  # that stand in a column of numbers
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -155,10 +155,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         cells = []
         for cell, column in zip(row, columns, strict=True):
             width = max(map(len, column))
-            numeric = all(
-                text[:1] in "+-0123456789" or text in ("exact", "not printed")
-                for text in column[1:]
-            )
+            numeric = all(text[:1] in "+-0123456789" or text in _WORDS for text in column[1:])
             cells.append(cell.rjust(width) if numeric and rows else cell.ljust(width))
         lines.append("  ".join(cells).rstrip())
     return lines

@@ -37,11 +37,21 @@ def luminance():
 
 
 @pytest.fixture
-def without_torch(monkeypatch):
-    """A machine on which torch is not installed."""
+def missing(monkeypatch):
+    """``missing("torch", "numba")``: a machine on which those are not installed."""
     find_spec = importlib.util.find_spec
 
-    def find_all_but_torch(name, package=None):
-        return None if name == "torch" else find_spec(name, package)
+    def hide(*packages):
+        monkeypatch.setattr(
+            importlib.util,
+            "find_spec",
+            lambda name, package=None: None if name in packages else find_spec(name, package),
+        )
 
-    monkeypatch.setattr(importlib.util, "find_spec", find_all_but_torch)
+    return hide
+
+
+@pytest.fixture
+def without_torch(missing):
+    """A machine on which torch is not installed."""
+    missing("torch")

@@ -46,9 +46,22 @@ HEADS = ("Of what", "Quantity", "Value", "Kind", "As of", "Source", "Used in")
 
 
 class FactsTable(SphinxDirective):
-    """All facts, one a row."""
+    """``{facts-table} records``: what others measured; without an argument, all other facts.
+
+    Two pages, because a phone should not load a thousand rows for one.
+    """
+
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        shown = self.arguments[0] if self.arguments else "facts"
+        if shown not in ("facts", "records"):
+            return [
+                self.state_machine.reporter.error(
+                    f"A facts-table shows records, or without an argument the rest; got {shown!r}.",
+                    line=self.lineno,
+                )
+            ]
         root = Path(self.env.srcdir)
         for path in pages(root).values():  # a page that begins to use a fact changes this page
             self.env.note_dependency(str(path))
@@ -58,8 +71,9 @@ class FactsTable(SphinxDirective):
         rows = (
             _row(name, fact, ranks[name], numbers, self._links(used.get(name, ())))
             for name, fact in facts().items()
+            if (things()[name.rpartition(".")[0]].kind == "records") == (shown == "records")
         )
-        return [html(opening("facts", by_age=True), table("sk-facts", HEADS, rows), "</div>")]
+        return [html(opening(shown, by_age=True), table("sk-facts", HEADS, rows), "</div>")]
 
     def _links(self, found: Iterable[str]) -> str:
         """Links to the pages that use a fact: ``7 lab 7``."""

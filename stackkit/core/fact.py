@@ -6,6 +6,7 @@ was seen and the date it speaks for. A fact without a source cannot be made.
 
 from __future__ import annotations
 
+from calendar import monthrange
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal, get_args
@@ -100,8 +101,10 @@ class Fact:
 
     def age_days(self, today: date | None = None) -> int:
         """Days since the last day that ``as_of`` can mean; a price older than 180 is flagged."""
-        last = self.as_of + {4: "-12-31", 7: "-28", 10: ""}[len(self.as_of)]
-        return max(0, ((today or date.today()) - date.fromisoformat(last)).days)
+        year, month, day = (*map(int, self.as_of.split("-")), 0, 0)[:3]
+        month = month or 12
+        last = date(year, month, day or monthrange(year, month)[1])
+        return max(0, ((today or date.today()) - last).days)
 
     def provenance(self) -> str:
         """One line that says where the number comes from, as the book's tooltips print it."""

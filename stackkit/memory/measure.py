@@ -1,11 +1,11 @@
 """Both roofs of the machine you sit at: bytes per second and FLOP/s.
 
-torch when it is installed (all cores, or the GPU), NumPy otherwise. Bytes are counted as STREAM
-counts them: what the program asks to read and to write. A processor that first fetches the lines
-it is about to overwrite (write-allocate) moves three parts where ``copy`` counts two, and four
-where ``triad`` counts three: those can understate the memory by a third and a quarter. ``read``
-overwrites nothing. With NumPy it runs on one core, which may be far below what all cores reach.
-Source: J. McCalpin, STREAM, cs.virginia.edu/stream, 1995.
+torch when it is installed (all cores, or the GPU), else numba (all cores), else NumPy (one core,
+which may be far below what all reach). Bytes are counted as STREAM counts them: what the program
+asks to read and to write. A processor that first fetches the lines it is about to overwrite
+(write-allocate) moves three parts where ``copy`` counts two, and four where ``triad`` counts
+three: those can understate the memory by a third and a quarter; ``BandwidthRun`` gives both ends.
+``read`` overwrites nothing. Source: J. McCalpin, STREAM, cs.virginia.edu/stream, 1995.
 """
 
 from __future__ import annotations
@@ -32,13 +32,23 @@ class BandwidthRun:
     working_set_bytes: int
     bytes_moved: int
     device: str  # "cpu" or "cuda"
-    library: str  # "torch" or "numpy"
+    library: str  # "torch", "numba" or "numpy"
     timing: Timing
 
     @property
     def bytes_per_s(self) -> float:
-        """Bytes per second of the median call."""
+        """Bytes per second of the median call, as the program asks for them."""
         return self.bytes_moved / self.timing.median_s
+
+    @property
+    def write_allocate_bytes_per_s(self) -> float:
+        """The same, if every line is fetched before it is overwritten: the memory's own traffic.
+
+        The truth lies between the two: stores that bypass the caches fetch nothing.
+        """
+        arrays = KERNELS[self.kernel]
+        fetched = 0 if self.kernel == "read" else 1
+        return self.bytes_per_s * (arrays + fetched) / arrays
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,8 @@ def measure_bandwidth(
             a CPU 256 MiB or four times the largest cache, whichever is more, on a GPU 4 GiB;
             but never more than an eighth of memory, or a quarter of what a GPU has free.
         device: ``"cpu"`` or ``"cuda"``; default: CUDA where torch finds it.
-        threads: CPU threads that torch may use; default: as it is set. NumPy uses one. With a
+        threads: CPU threads that torch may use; default: as it is set. Without torch all
+            cores run (numba) or one (NumPy), whatever is asked. With a
             small working set take one: waking the others can take longer than the reading.
         min_total_s: time spent in timed calls.
 
@@ -83,12 +94,12 @@ def measure_bandwidth(
 
     Raises:
         ValueError: for an unknown kernel or device, a working set below 1 KiB, or ``triad``
-            without torch (NumPy cannot do it in one pass).
+            without torch and numba (NumPy cannot do it in one pass).
     """
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}.")
     device = _device(device)
-    size = _default_working_set(device) if working_set_bytes is None else int(working_set_bytes)
+    size = default_working_set(device) if working_set_bytes is None else int(working_set_bytes)
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more; got {threads}.")
     if size < 1024:
@@ -135,7 +146,7 @@ def bandwidth_call(
 
     Arrays have ``n`` elements of fp32; those that the kernel does not touch are empty.
     """
-    if _has_torch():
+    if _has("torch"):
         import torch
 
         a, b, c = (torch.ones(n if used else 0, device=device) for used in _uses(kernel))
@@ -148,10 +159,19 @@ def bandwidth_call(
     import numpy as np
 
     a, b, c = (np.ones(n if used else 0, dtype=np.float32) for used in _uses(kernel))
+    if _has("numba"):
+        from stackkit.memory import loops
+
+        calls = {
+            "read": lambda: loops.read(a, all_cores=True),
+            "copy": lambda: loops.copy(a, b),
+            "triad": lambda: loops.triad(a, b, c),
+        }
+        return "numba", calls[kernel], (a, b, c)
     calls = {"read": lambda: a.max(), "copy": lambda: np.copyto(a, b)}
     if kernel not in calls:
         raise ValueError(
-            f"{kernel} needs torch: pip install torch. Without it, measure 'copy' or 'read'."
+            f'{kernel} needs numba: pip install "numba>=0.60". Without it, measure copy or read.'
         )
     return "numpy", calls[kernel], (a, b, c)
 
@@ -159,7 +179,7 @@ def bandwidth_call(
 @contextmanager
 def _threads(threads: int | None) -> Iterator[None]:
     """Let torch use so many CPU threads for a while."""
-    if threads is None or not _has_torch():
+    if threads is None or not _has("torch"):
         yield
         return
     import torch
@@ -178,7 +198,7 @@ def _uses(kernel: str) -> tuple[bool, bool, bool]:
 
 
 def _matmul_call(n: int, dtype: str, device: str) -> tuple[str, Callable[[], object]]:
-    if _has_torch():
+    if _has("torch"):
         import torch
 
         formats = {
@@ -203,17 +223,17 @@ def _matmul_call(n: int, dtype: str, device: str) -> tuple[str, Callable[[], obj
 
 def _require_format(dtype: str, formats: dict[str, Any]) -> None:
     if dtype not in formats:
-        more = "" if _has_torch() else " With torch (pip install torch) there are more."
+        more = "" if _has("torch") else " With torch (pip install torch) there are more."
         raise ValueError(f"Cannot measure {dtype!r}; use one of {', '.join(formats)}.{more}")
 
 
-def _has_torch() -> bool:
-    return importlib.util.find_spec("torch") is not None
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _device(device: str | None) -> str:
     has_cuda = False
-    if device != "cpu" and _has_torch():
+    if device != "cpu" and _has("torch"):
         import torch
 
         has_cuda = torch.cuda.is_available()
@@ -226,7 +246,7 @@ def _device(device: str | None) -> str:
     return device
 
 
-def _default_working_set(device: str = "cpu") -> int:
+def default_working_set(device: str = "cpu") -> int:
     """Past every cache, yet a small part of memory."""
     if device == "cuda":  # past every cache, and so long that starting the kernel does not count
         import torch
