@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from benchmarks import Row
+from benchmarks import Row, race_table
 from stackkit.core.timing import race
 from stackkit.memory.measure import FLOAT_BYTES, KERNELS, bandwidth_call, measure_bandwidth
 
@@ -17,9 +17,9 @@ NAME = "Memory bandwidth"
 GOAL = "`measure_bandwidth` is no slower than the better peer: its roof is the machine's."
 
 
-def run() -> list[Row]:
+def report() -> str:
     """One race for each kernel of the meter, on the CPU and its default working set."""
-    return [_row(kernel) for kernel in KERNELS]
+    return race_table(_row(kernel) for kernel in KERNELS)
 
 
 def _row(kernel: str) -> Row:

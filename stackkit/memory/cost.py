@@ -20,7 +20,8 @@ import math
 from dataclasses import dataclass
 
 from stackkit.atlas import Accelerator, ModelSpec
-from stackkit.memory.roofline import roofline_of
+from stackkit.memory.links import all_reduce_bytes, check_chips
+from stackkit.memory.roofline import Roofline, roofline_of
 from stackkit.memory.work import BYTES_PER_VALUE, Work, decode_work, prefill_work
 
 ACTIVATION_BYTES = 2  # partial results cross the links in bf16 or fp16
@@ -69,7 +70,7 @@ class StepCost:
 
 def decode_step(
     model: ModelSpec,
-    chip: Accelerator,
+    chip: Accelerator | Roofline,
     *,
     batch: int,
     context: int,
@@ -83,7 +84,8 @@ def decode_step(
 
     Args:
         model: the model's shape.
-        chip: the accelerator, of which there are ``n_chips``.
+        chip: the accelerator, of which there are ``n_chips``; or the roofline of one machine,
+            measured in the format of the arithmetic.
         batch: requests that share the step.
         context: tokens that each attends to, the new one included.
         n_chips: chips that split the model among them (tensor parallel).
@@ -108,7 +110,7 @@ def decode_step(
 
 def prefill(
     model: ModelSpec,
-    chip: Accelerator,
+    chip: Accelerator | Roofline,
     *,
     tokens: int,
     batch: int = 1,
@@ -147,7 +149,7 @@ def max_batch(
         ValueError: when a count is below 1, a format unknown, or ``usable`` no share.
     """
     decode_work(model, batch=1, context=context, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
-    _check_chips(n_chips)
+    check_chips(n_chips)
     if not 0 < usable <= 1:
         raise ValueError(f"usable is a share above 0 and at most 1; got {usable!r}.")
     left = usable * n_chips * chip.memory_bytes - model.params() * BYTES_PER_VALUE[weight_dtype]
@@ -156,7 +158,7 @@ def max_batch(
 
 def _cost(
     model: ModelSpec,
-    chip: Accelerator,
+    chip: Accelerator | Roofline,
     work: Work,
     batch: int,
     tokens: int,
@@ -165,11 +167,11 @@ def _cost(
     efficiency: Efficiency,
 ) -> StepCost:
     """Seconds of some work; ``tokens`` go through each layer, of ``batch`` requests."""
-    _check_chips(n_chips)
+    check_chips(n_chips)
     kv_heads = 1 if model.mla else model.n_kv_heads
     shards = min(n_chips, kv_heads * batch)
     link_bytes = _reduced_bytes(n_chips, tokens, model)
-    roof = roofline_of(chip, dtype)
+    roof = chip if isinstance(chip, Roofline) else roofline_of(chip, dtype)
     peak = efficiency.compute * roof.peak_flops_per_s
     bandwidth = efficiency.memory * roof.bytes_per_s
     times = {
@@ -193,16 +195,12 @@ def _cost(
 def _reduced_bytes(n_chips: int, tokens: int, model: ModelSpec) -> float:
     """Bytes that one chip sends for the all-reduces of all layers, as a ring."""
     activations = tokens * model.d_model * ACTIVATION_BYTES
-    passed_on = 2 * (n_chips - 1) / n_chips
-    return REDUCTIONS_PER_LAYER * model.n_layers * passed_on * activations
+    return REDUCTIONS_PER_LAYER * model.n_layers * all_reduce_bytes(activations, n_chips)
 
 
-def _link(chip: Accelerator) -> float:
+def _link(chip: Accelerator | Roofline) -> float:
+    if isinstance(chip, Roofline):
+        raise ValueError("A measured roofline is one machine, without links; use n_chips=1.")
     if not chip.link_bytes_per_s:
         raise ValueError(f"The atlas knows no link between chips for {chip.name}; use n_chips=1.")
     return chip.link_bytes_per_s
-
-
-def _check_chips(n_chips: int) -> None:
-    if n_chips != n_chips or n_chips < 1 or n_chips != int(n_chips):
-        raise ValueError(f"n_chips must be a whole number, 1 or more; got {n_chips!r}.")

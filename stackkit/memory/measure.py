@@ -135,7 +135,7 @@ def measure_peak_flops(
     n = (8192 if device == "cuda" else 2048) if n is None else int(n)
     if n < 1:
         raise ValueError(f"n must be 1 or more; got {n}.")
-    library, call = _matmul_call(n, dtype, device)
+    library, call = matmul_call(n, n, n, dtype, device)
     return PeakRun(n, dtype, device, library, bench(call, min_total_s=min_total_s))
 
 
@@ -197,7 +197,23 @@ def _uses(kernel: str) -> tuple[bool, bool, bool]:
     return KERNELS[kernel] >= 1, KERNELS[kernel] >= 2, KERNELS[kernel] >= 3
 
 
-def _matmul_call(n: int, dtype: str, device: str) -> tuple[str, Callable[[], object]]:
+def matmul_call(
+    m: int,
+    k: int,
+    n: int,
+    dtype: str = "fp32",
+    device: str = "cpu",
+    operands: dict[tuple[int, int], Any] | None = None,
+) -> tuple[str, Callable[[], object]]:
+    """One product of an (m, k) and a (k, n) matrix, ready to time: (library, call).
+
+    ``operands`` keeps matrices by shape, so that several products of one format share them.
+
+    Raises:
+        ValueError: for a format that the library lacks.
+    """
+    operands = {} if operands is None else operands
+    shapes = ((m, k), (k, n))
     if _has("torch"):
         import torch
 
@@ -208,16 +224,22 @@ def _matmul_call(n: int, dtype: str, device: str) -> tuple[str, Callable[[], obj
             "fp16": torch.float16,
         }
         _require_format(dtype, formats)
-        a, b = (torch.rand(n, n, device=device).to(formats[dtype]) for _ in range(2))
-        c = torch.empty_like(a)
+        for shape in shapes:
+            if shape not in operands:
+                operands[shape] = torch.rand(*shape, device=device).to(formats[dtype])
+        a, b = (operands[shape] for shape in shapes)
+        c = torch.empty(m, n, device=device, dtype=formats[dtype])
         return "torch", lambda: torch.matmul(a, b, out=c)
     import numpy as np
 
     formats = {"fp64": np.float64, "fp32": np.float32}
     _require_format(dtype, formats)
     random = np.random.default_rng(0)
-    a, b = (random.random((n, n)).astype(formats[dtype]) for _ in range(2))
-    c = np.empty_like(a)
+    for shape in shapes:
+        if shape not in operands:
+            operands[shape] = random.random(shape, dtype=formats[dtype])
+    a, b = (operands[shape] for shape in shapes)
+    c = np.empty((m, n), dtype=formats[dtype])
     return "numpy", lambda: np.matmul(a, b, out=c)
 
 
