@@ -6,10 +6,21 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from stackkit.book import facts_page, finder, freshness, numbers, players_page, stack, theme
+from stackkit.book import (
+    facts_page,
+    finder,
+    freshness,
+    numbers,
+    players_page,
+    speed_table,
+    stack,
+    theme,
+)
+
+PARTS = (facts_page, finder, freshness, numbers, players_page, speed_table, stack, theme)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    for part in (facts_page, finder, freshness, numbers, players_page, stack, theme):
+    for part in PARTS:
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

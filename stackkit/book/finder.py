@@ -18,19 +18,28 @@ from stackkit.atlas.layers import layers
 _AGES = {0: "any", OLD_PRICE_DAYS: f"over {OLD_PRICE_DAYS} days", 730: "over two years"}
 
 
-def opening(noun: str, *, by_age: bool, rows: str = "") -> str:
-    """Begins a finder of facts or players: the controls, hidden until the script runs.
+def opening(
+    noun: str, *, by_age: bool = False, rows: str = "", models: dict[str, str] | None = None
+) -> str:
+    """Begins a finder: the controls, hidden until the script runs.
 
-    ``rows`` is what a row counts as, where one thing can have several.
+    Args:
+        noun: what it finds, for example ``"facts"``.
+        by_age: whether rows can be filtered by the age of their facts.
+        rows: what a row counts as, where one thing can have several.
+        models: id -> name of the models to choose from, the first one chosen; rows then carry
+            ``data-model``. Without them the choice is a layer, and rows carry ``data-layer``.
     """
-    shown: dict[Any, str] = {"": "all"} | {
-        layer.number: f"{layer.number} {layer.title}" for layer in layers()
-    }
+    if models:
+        choice = _choice("Model", "model", models | {"": "all"})
+    else:
+        numbered = {layer.number: f"{layer.number} {layer.title}" for layer in layers()}
+        choice = _choice("Layer", "layer", {"": "all"} | numbered)
     return (
         f'<div class="sk-finder" data-noun="{rows or noun}" data-old-days="{OLD_PRICE_DAYS}">'
         f'<form class="sk-controls" role="search" aria-label="{noun.capitalize()}" hidden>'
         '<label>Find <input type="search" name="words" autocomplete="off"></label>'
-        + _choice("Layer", "layer", shown)
+        + choice
         + (_choice("Age", "age", _AGES) if by_age else "")
         + '<output name="count" aria-live="polite"></output></form>'
     )

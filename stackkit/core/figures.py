@@ -79,7 +79,7 @@ def show(figure: Figure, *, caption: str, alt: str) -> None:
         raise ValueError("A figure needs a caption that states its finding, and an alt text.")
     if not figure.data:
         raise ValueError("A figure needs data; this one has no trace.")
-    figure.update_layout(meta={"alt": alt})
+    figure.update_layout(meta={**(figure.layout.meta or {}), "alt": alt})
     if "COLAB_RELEASE_TAG" in os.environ:  # Colab draws plotly through its own renderer
         figure.show()
     else:

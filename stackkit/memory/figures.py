@@ -1,12 +1,18 @@
-"""The roofline, drawn: roofs as lines, workloads as upright lines, measurements as markers."""
+"""The roofline, drawn: roofs as lines, workloads as upright lines, measurements as markers.
+
+``step_on_roofline`` is one combination of a figure with choices: a chip, a model, a batch.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+from stackkit.atlas import Accelerator, ModelSpec
 from stackkit.core.figures import DASHES, PALETTE, SYMBOLS, log_ticks, new_figure, rounded
-from stackkit.core.units import GIGA, TERA
-from stackkit.memory.roofline import Roofline
+from stackkit.core.units import GIGA, TERA, si
+from stackkit.memory.cost import decode_step, max_batch, prefill
+from stackkit.memory.roofline import Roofline, roofline_of
 
 
 def roofline_figure(
@@ -81,3 +87,68 @@ def roofline_figure(
     figure.update_xaxes(log_ticks(left, right))
     figure.update_yaxes(log_ticks(lowest, highest / scale))
     return figure
+
+
+_INTENSITIES = (0.5, 8192)
+_TFLOP_PER_S = (0.5, 4000)
+
+
+def step_on_roofline(chip: Accelerator, model: ModelSpec, batch: int, *, context: int):
+    """A decode step of ``batch`` requests, and the prefill of one prompt, under a chip's roof.
+
+    Args:
+        chip: one of them, its datasheet's bf16.
+        model: in bf16, weights and cache.
+        batch: requests that share the step.
+        context: tokens of each, and of the prompt.
+
+    Returns:
+        (figure, sentence): markers lie where the lower bound of the time puts them.
+    """
+    roof = roofline_of(chip)
+    step = decode_step(model, chip, batch=batch, context=context)
+    prompt = prefill(model, chip, tokens=context)
+    figure = new_figure(
+        "One chip, one model", "intensity (FLOP/B)", "attainable (TFLOP/s)", log="xy", height=460
+    )
+    left, right = _INTENSITIES
+    xs = [left, roof.ridge_point, right]
+    figure.add_scatter(
+        x=rounded(xs),
+        y=rounded(roof.attainable(x) / TERA for x in xs),
+        name=f"{chip.name}, ridge at {roof.ridge_point:.0f}",
+        mode="lines+markers",
+        marker={"symbol": "line-ns-open", "size": [0, 14, 0], "color": PALETTE[0]},
+        line={"color": PALETTE[0], "width": 2.5},
+    )
+    for i, (name, cost) in enumerate((("decode step", step), ("prefill", prompt)), 1):
+        figure.add_scatter(
+            x=rounded([cost.flops / (cost.weight_bytes + cost.kv_bytes)]),
+            y=rounded([cost.flops / cost.lower_s / TERA]),
+            name=name,
+            mode="markers",
+            marker={"color": PALETTE[i], "symbol": SYMBOLS[i], "size": 13},
+        )
+    figure.update_xaxes(log_ticks(left, right), range=_decades(_INTENSITIES))
+    figure.update_yaxes(log_ticks(*_TFLOP_PER_S), range=_decades(_TFLOP_PER_S))
+    return figure, _sentence(chip, model, batch, context, step)
+
+
+def _sentence(chip, model, batch, context, step) -> str:
+    fits = max_batch(model, chip, context=context)
+    cached = step.kv_bytes / (step.kv_bytes + step.weight_bytes)
+    waits = {"memory": "waits for memory", "compute": "waits for the multipliers"}[step.bound]
+    speed = (
+        f"A step takes {si(step.lower_s, 's')} to {si(step.upper_s, 's')} and {waits}: at most "
+        f"{si(batch / step.lower_s)} tokens a second in all, {si(1 / step.lower_s)} for each. "
+        f"Of the bytes it reads, {cached:.0%} are cache."
+    )
+    if fits == 0:
+        return f"The weights do not fit this chip. If they did: {speed}"
+    if fits < batch:
+        return f"Only {fits:,} such requests fit. If more did: {speed}"
+    return f"{speed} Of such requests, {fits:,} fit."
+
+
+def _decades(ends: tuple[float, float]) -> list[float]:
+    return [math.log10(end) for end in ends]

@@ -49,9 +49,11 @@
 
   function makeFinder(finder) {
     const form = finder.querySelector("form");
+    const chosen = form.querySelector("select"); // a layer or a model: what the rows carry
+    const isRow = "tr[data-" + chosen.name + "]";
     const asOfColumn = [...finder.querySelectorAll("thead th")].findIndex(
       (head) => head.textContent === "As of");
-    const rows = [...finder.querySelectorAll("tr[data-layer]")].map((element) => {
+    const rows = [...finder.querySelectorAll(isRow)].map((element) => {
       const dated = element.cells[asOfColumn];
       const text = (element.id + " " + element.textContent).toLowerCase();
       return { element, text, dated, age: dated ? ageInDays(dated.textContent) : 0 };
@@ -63,16 +65,15 @@
     function show() {
       const words = form.words.value.toLowerCase().split(/\s+/).filter(Boolean);
       const age = form.age ? Number(form.age.value) : 0;
-      const layer = form.layer.value;
       let count = 0;
       for (const row of rows) {
         const fits = words.every((word) => row.text.includes(word))
-          && (!layer || row.element.dataset.layer === layer) && row.age >= age;
+          && (!chosen.value || row.element.dataset[chosen.name] === chosen.value) && row.age >= age;
         row.element.hidden = !fits;
         count += fits;
       }
       groups.forEach((group) => {
-        group.hidden = !group.querySelector("tr[data-layer]:not([hidden])");
+        group.hidden = !group.querySelector(isRow + ":not([hidden])");
       });
       form.count.textContent = count + " of " + rows.length + " " + finder.dataset.noun;
     }

@@ -64,6 +64,66 @@
     holder.append(row);
   }
 
+  /* One control of a figure with choices: a select, or a slider where it is the last. */
+  function addControl(row, control, isSlider, chosen, onChange) {
+    const label = document.createElement("label");
+    const input = document.createElement(isSlider ? "input" : "select");
+    const output = document.createElement("output");
+    label.append(control.label + " ", input);
+    row.append(label);
+    if (isSlider) {
+      Object.assign(input, { type: "range", min: 0, max: control.options.length - 1 });
+      label.append(output);
+    } else {
+      control.options.forEach((option, i) => input.add(new Option(option, i)));
+    }
+    input.value = chosen;
+    function say() {
+      output.textContent = control.options[input.value];
+      if (isSlider) input.setAttribute("aria-valuetext", output.textContent);
+    }
+    input.addEventListener("input", () => { say(); onChange(Number(input.value)); });
+    say();
+  }
+
+  /* Choices that were computed beforehand (core/choices.py): points, sentence and table follow. */
+  function addChoices(holder, box, choices, Plotly) {
+    const chosen = [...choices.start];
+    const row = document.createElement("div");
+    row.className = "sk-choices";
+    const said = document.createElement("p");
+    said.className = "sk-said";
+    said.setAttribute("aria-live", "polite");
+    const table = holder.closest(".cell_output")?.querySelector(".sk-data tbody");
+    function cell(value) {
+      const td = document.createElement("td");
+      td.textContent = typeof value === "number" ? Number(value.toPrecision(4)) : value;
+      return td;
+    }
+    function show() {
+      const index = choices.controls.reduce(
+        (sum, control, i) => sum * control.options.length + chosen[i], 0);
+      const frame = choices.frames[index];
+      said.textContent = choices.said[index];
+      Plotly.restyle(box, {
+        x: frame.map((trace) => trace.x),
+        y: frame.map((trace) => trace.y),
+        name: frame.map((trace) => trace.name),
+      });
+      table?.replaceChildren(...frame.flatMap((trace) => trace.x.map((x, i) => {
+        const points = document.createElement("tr");
+        points.append(cell(trace.name), cell(x), cell(trace.y[i]));
+        return points;
+      })));
+    }
+    choices.controls.forEach((control, i) => addControl(
+      row, control, i === choices.controls.length - 1, chosen[i],
+      (value) => { chosen[i] = value; show(); }));
+    holder.prepend(row);
+    holder.append(said);
+    show();
+  }
+
   async function draw(holder) {
     if (holder.dataset.drawn) return;
     holder.dataset.drawn = "begun";
@@ -71,6 +131,8 @@
     const figure = JSON.parse(holder.querySelector("script").textContent);
     const layout = figure.layout;
     const sliders = layout.sliders || [];
+    const choices = (layout.meta || {}).controls ? layout.meta : null;
+    delete layout.meta;
     delete layout.sliders;
     delete layout.width;
     layout.autosize = true;
@@ -88,6 +150,7 @@
     });
     if (figure.frames.length) await Plotly.addFrames(box, figure.frames);
     sliders.forEach((slider) => addSlider(holder, box, slider, Plotly));
+    if (choices) addChoices(holder, box, choices, Plotly);
     holder.style.minHeight = "";
     holder.skBox = box;
     holder.dataset.drawn = "done";
