@@ -1,13 +1,14 @@
 # %% [markdown]
 # # Lab 7: two roofs over your own machine
 #
-# *You will build* a bandwidth meter and the roofline, *measure* both roofs of the computer in front
-# of you, and *break* the measurement in the way that many benchmarks go wrong.
+# *You will build* a bandwidth meter and a latency meter, *measure* the caches and both roofs of the
+# computer in front of you, let two measurements *predict* a dozen others, and *break* the meter in the
+# way that many benchmarks go wrong.
 #
 # [Open in Colab](https://colab.research.google.com/github/prompt-to-silicon/prompt-to-silicon/blob/main/labs/7-memory.ipynb)
 # · goes with [the chapter](../chapters/7-memory.md) · about 40 minutes of yours
 #
-# Stored run: {run}. Needs NumPy; uses torch when it is there, and a GPU when torch
+# Stored run: {run}. Needs NumPy and numba; uses torch when it is there, and a GPU when torch
 # finds one (*not yet run on a GPU*).
 
 # %% [markdown]
@@ -33,14 +34,16 @@ print(card())
 # Commit yourself before anything runs. Wrong is fine; no number is not. Replace each `None`.
 #
 # - How many gigabytes can this computer read from memory in a second?
+# - How many times longer does one load from memory take than one from the nearest cache?
 # - How many billion operations on 32-bit numbers can its CPU do in a second? A multiply-add is two.
-# - A matrix is multiplied with 1 vector, then with 16 vectors at once. How many times longer does the
-#   second take?
+# - One token of SmolLM2-135M multiplies 135 million weights, of four bytes each here. How many
+#   milliseconds will that take?
 
 # %%
 my_bandwidth_gb_per_s = None
+my_latency_ratio = None
 my_gflop_per_s = None
-my_slowdown_of_16 = None
+my_step_ms = None
 
 # %% [markdown]
 # ## 3. Build
@@ -70,6 +73,51 @@ def read_bandwidth(n_bytes, repeats=7):
 
 # %% tags=["nbval-ignore-output"]
 print(f"one core reads {read_bandwidth(2**28) / 1e9:.1f} GB/s")
+
+# %% [markdown]
+# ### A latency meter
+#
+# The loop above never waits: the processor sees that you go through the array in order, and fetches ahead.
+# To see the wait, make each load depend on the one before. Fill an array with directions, `places[i]` says
+# where to go after `i`, in random order, one stop in each cache line (`64 bytes`); then follow them.
+# Python itself would take longer than the memory, so numba compiles the loop.
+
+# %%
+from numba import njit
+
+
+def directions(n_bytes):
+    """One cycle through all cache lines of an array, in random order."""
+    stops = np.random.default_rng(0).permutation(n_bytes // 64) * 8
+    places = np.zeros(n_bytes // 64 * 8, dtype=np.int64)
+    places[stops] = np.roll(stops, -1)
+    return places
+
+
+@njit
+def follow(places, steps):
+    here = 0
+    for _ in range(steps):
+        here = places[here]
+    return here
+
+
+places = directions(2**16)
+print("back at the start after 1,024 stops:", follow(places, 1024) == 0)
+
+
+# %% tags=["nbval-ignore-output"]
+def latency(n_bytes, steps=300_000):
+    """Seconds of one load that waits for the one before."""
+    places = directions(n_bytes)
+    follow(places, steps)  # compiles, and fills the caches
+    start = time.perf_counter()
+    follow(places, steps)
+    return (time.perf_counter() - start) / steps
+
+
+for n_bytes in (2**14, 2**27):
+    print(f"{n_bytes // 1024:7,} KiB: {latency(n_bytes) * 1e9:6.1f} ns a load")
 
 # %% [markdown]
 # ### The roofline
@@ -113,14 +161,163 @@ print("the same:", ours == library)
 # %% [markdown]
 # ## 4. Measure
 #
-# Now both roofs of this machine, with all its cores (or its GPU). The meter is
-# [`stackkit/memory/measure.py`](https://github.com/prompt-to-silicon/prompt-to-silicon/blob/main/stackkit/memory/measure.py):
-# yours, plus warm-up, more repeats and a working set chosen to be larger than the caches.
+# ### The caches
+#
+# Now both meters over working sets from `8 KiB` to past every cache, with one core. The library's meters are yours,
+# with more repeats
+# ([`loops.py`](https://github.com/prompt-to-silicon/prompt-to-silicon/blob/main/stackkit/memory/loops.py),
+# [`hierarchy.py`](https://github.com/prompt-to-silicon/prompt-to-silicon/blob/main/stackkit/memory/hierarchy.py)).
+
+# %% tags=["nbval-ignore-output"]
+from stackkit.core.figures import (
+    DASHES,
+    PALETTE,
+    SYMBOLS,
+    log_ticks,
+    new_figure,
+    rounded,
+    show,
+)
+from stackkit.core.units import GIGA, KIB, MIB, NANO
+from stackkit.memory.hierarchy import (
+    latency_curve,
+    read_curve,
+    steps,
+    working_sets,
+)
+
+sizes = working_sets()
+caches = card().cache_bytes
+reads = read_curve(sizes)
+waits = latency_curve(sizes)
+by_all = read_curve(
+    [size for size in sizes if size >= MIB], all_cores=True
+)  # below that, waking the other cores takes longer than the reading
+
+
+def with_caches(figure, top):
+    """Add what the system says of its caches: upright lines."""
+    for i, (name, size) in enumerate(caches.items()):
+        figure.add_scatter(
+            x=[size / MIB] * 2,
+            y=[1, top],
+            mode="lines",
+            name=f"{name}, {size // KIB:,} KiB",
+            line={"color": "#808890", "dash": DASHES[i + 1]},
+        )
+    figure.update_xaxes(log_ticks(sizes[0] / MIB, sizes[-1] / MIB))
+    return figure
+
+
+figure = new_figure(
+    "Reading in order",
+    "working set (MiB)",
+    "read (GB/s)",
+    log="x",
+)
+for i, (name, curve) in enumerate(
+    {"one core": reads, "all cores": by_all}.items()
+):
+    figure.add_scatter(
+        x=rounded(size / MIB for size in curve),
+        y=rounded(speed / GIGA for speed in curve.values()),
+        mode="markers",
+        name=name,
+        marker={"color": PALETTE[i], "symbol": SYMBOLS[i], "size": 8},
+    )
+show(
+    with_caches(figure, round(max(*reads.values(), *by_all.values()) / GIGA)),
+    caption=(
+        "Markers are measured; lines are the cache sizes that the system "
+        "reports. In the stored run one core reads three times as fast or "
+        "more while the data fit the last cache, and from memory two cores "
+        "read little more than one."
+    ),
+    alt=(
+        "Read bandwidth over working sets from 8 KiB to past every cache, "
+        "of one core and of all. It is highest in the nearest cache, steps "
+        "down a little at the second and falls steeply around the size of "
+        "the last one, to the memory's speed."
+    ),
+)
+
+
+# %% tags=["nbval-ignore-output"]
+figure = new_figure(
+    "One load after another",
+    "working set (MiB)",
+    "latency (ns)",
+    log="xy",
+)
+figure.add_scatter(
+    x=rounded(size / MIB for size in waits),
+    y=rounded(wait / NANO for wait in waits.values()),
+    mode="markers",
+    name="measured, one core",
+    marker={"color": PALETTE[0], "size": 8},
+)
+with_caches(figure, round(max(waits.values()) / NANO))
+low, high = min(waits.values()) / NANO, max(waits.values()) / NANO
+figure.update_yaxes(log_ticks(low, high))
+show(
+    figure,
+    caption=(
+        "In the stored run a load from memory takes about a hundred times "
+        "as long as one from the nearest cache. The steepest step comes "
+        "before the working set has the size of the last cache."
+    ),
+    alt=(
+        "Latency of dependent loads over working sets from 8 KiB to past "
+        "every cache, on a log scale: under 2 nanoseconds in the first "
+        "cache, 4 to 16 in the second and beyond, then a steep rise to more "
+        "than 100 nanoseconds before the size of the last cache."
+    ),
+)
+
+# %% tags=["nbval-ignore-output"]
+found = steps(caches, reads, waits)
+print("cache   bandwidth inside / outside   latency outside / inside")
+for name, (faster, longer) in found.items():
+    print(f"{name:5}  {faster:20.1f}  {longer:26.1f}")
+
+# %% [markdown]
+# Which curve shows which cache? In the stored run the latency steps up by two to three past each of the nearer caches,
+# while the bandwidth moves less, because the processor fetches ahead. Where the last steep rise of the latency comes
+# differs from run to run; on the machine of the stored run it was seen anywhere between a fifth of the last cache and
+# most of it. That cache is shared, in a rented machine with strangers; and past some megabytes a random load must also
+# look up where its page of memory lies. This meter cannot tell the two apart.
+
+# %%
+own = [pair for name, pair in found.items() if name in ("L1", "L2")]
+print(
+    "each core's own caches show in a curve, by 1.3 or more:",
+    all(max(pair) > 1.3 for pair in own),
+)
+nearest, farthest = waits[sizes[0]], waits[sizes[-1]]
+print("memory is 10 times as far or more:", farthest > 10 * nearest)
+
+# %% [markdown]
+# With a GPU the same curve runs there. Its second cache of tens of megabytes is the step to look for.
 
 # %% tags=["nbval-ignore-output"]
 from stackkit.memory import measure_bandwidth, measure_peak_flops
 
 reading = measure_bandwidth("read")
+if reading.device == "cuda":
+    for size in (2**k * MIB for k in range(1, 12)):
+        run = measure_bandwidth("read", working_set_bytes=size)
+        print(f"{size // MIB:6} MiB {run.bytes_per_s / GIGA:9.1f} GB/s")
+else:
+    print("no GPU here")
+
+# %% [markdown]
+# ### Both roofs
+#
+# With all cores (or the GPU). The meter is
+# [`stackkit/memory/measure.py`](https://github.com/prompt-to-silicon/prompt-to-silicon/blob/main/stackkit/memory/measure.py):
+# the working set is chosen to be larger than the caches.
+
+# %% tags=["nbval-ignore-output"]
 arithmetic = measure_peak_flops("fp32")
 here = Roofline(arithmetic.flops_per_s, reading.bytes_per_s)
 print(f"{reading.library} on {reading.device}")
@@ -129,65 +326,132 @@ print(f"arithmetic  {here.peak_flops_per_s / 1e9:8.1f} GFLOP/s in fp32")
 print(f"ridge point {here.ridge_point:8.1f} FLOP/B")
 
 # %% [markdown]
-# ### One matrix, more and more vectors
+# ## 5. Reconcile
 #
-# A decode step multiplies each weight matrix with one vector per request. Here is one such matrix, 6,144 by
-# 6,144 in fp32, and batches of 1 to 128 requests. NumPy does it on the CPU, so the roofs below are the CPU's
-# even when you have a GPU.
+# ### Two measurements predict a dozen
+#
+# Time one large matrix times a vector, which is nearly all bytes, and one square matrix times another, which is
+# nearly all arithmetic. Solve for bandwidth and peak. Then predict other products that were not measured, measure
+# them, and compare. All are timed in turns, on the CPU, and each prediction is held against the
+# measurement of its own round: a slow minute of this machine hurts both alike
+# ([`calibrate.py`](https://github.com/prompt-to-silicon/prompt-to-silicon/blob/main/stackkit/memory/calibrate.py)).
+
+# %% tags=["nbval-ignore-output"]
+from stackkit.memory.calibrate import predict_and_check
+
+report = predict_and_check(rounds=5)
+print(report)
+
+# %% [markdown]
+# *Predicted* is the upper bound, the sum. A CPU's library first copies blocks of its operands and then multiplies,
+# so little overlaps. Most ratios lie near 1. The exceptions are the products with 2, 4 and 8 columns, and they are
+# off by a factor, not by a few percent. One column calls a matrix-vector routine, two call a matrix-matrix routine,
+# which copies the large matrix into a layout for wide tiles; so few columns do not repay that. The model knows two
+# numbers of the machine and nothing of the code. Chapter 6 will open the routine.
+#
+# The rows of 6,144 x 6,144 hold the finding that serving lives by: **in a large enough batch a request is cheaper
+# than alone**, because all share one reading of the weights. A batch of two need not be.
+
+# %%
+took = {row.product.n: row.measured_s for row in report.rows[:1]} | {
+    row.product.n: row.measured_s
+    for row in report.rows
+    if row.product.m == row.product.k == 6144
+}
+print(
+    "a request in a batch of 64 costs less than half of one alone:",
+    took[64] / 64 < took[1] / 2,
+)
+print(
+    "no product beats its lower bound by a factor of two:",
+    all(row.measured_s > row.lower_s / 2 for row in report.rows),
+)
+print(
+    "half of the predictions are within a third:",
+    report.median_error < 1 / 3,
+)
+
+# %% tags=["nbval-ignore-output"]
+from stackkit.memory.figures import roofline_figure
+
+figure = roofline_figure(
+    {"from two measurements": report.roofline},
+    measured={
+        f"{row.product.n} columns": (
+            row.product.flops / row.product.bytes,
+            row.product.flops / row.measured_s,
+        )
+        for row in report.rows
+        if row.product.m == row.product.k == 6144
+        and row.product.n in (1, 2, 8, 16, 64, 128)
+    },
+    intensities=(0.25, 64),
+    title="One matrix, more and more columns",
+)
+show(
+    figure,
+    caption=(
+        "In the stored run one column lies on the slanted roof: it waits "
+        "for memory. 128 lie near the flat one. From 2 to 16 the markers "
+        "sag below both: there the code is the limit."
+    ),
+    alt=(
+        "Log-log roofline of the machine that ran this lab. Markers for 1, "
+        "2, 8, 16, 64 and 128 columns move to the right; the first touches "
+        "the bandwidth roof, the last nearly touches the arithmetic roof, "
+        "and those between lie well below."
+    ),
+)
+
+# %% [markdown]
+# ### A whole decode step
+#
+# SmolLM2-135M is a real model that chapter 2 will run. Here are all its matrices in their true shapes, filled with
+# random numbers, and one decode step for 1, 16 and 64 requests. The same cost model that says what an H100 does
+# takes the roofline of your machine instead.
 
 # %% tags=["nbval-ignore-output"]
 from stackkit.core.timing import bench
+from stackkit.memory import decode_step
 
-n = 6144
-batches = [1, 2, 4, 8, 16, 32, 64, 128]
-weights = np.ones((n, n), dtype=np.float32)
-
-
-def measure_roofs():
-    return Roofline(
-        measure_peak_flops("fp32", device="cpu").flops_per_s,
-        measure_bandwidth("read", device="cpu").bytes_per_s,
+smollm2 = model("smollm2-135m")
+random = np.random.default_rng(0)
+matrices = [
+    random.random(weight.shape, dtype=np.float32)
+    for weight in smollm2.weights()
+    for _ in range(weight.multiplied)
+]
+print(f"{len(matrices)} matrices, {sum(m.size for m in matrices):,} weights")
+step_s = {}
+for batch in (1, 16, 64):
+    inputs = {
+        m.shape[1]: random.random((m.shape[1], batch), dtype=np.float32)
+        for m in matrices
+    }
+    step_s[batch] = bench(
+        lambda: [m @ inputs[m.shape[1]] for m in matrices], min_runs=5
+    ).median_s
+    cost = decode_step(
+        smollm2,
+        report.roofline,
+        batch=batch,
+        context=1,
+        weight_dtype="fp32",
     )
-
-
-before = measure_roofs()
-measured_s = {}
-for batch in batches:
-    vectors = np.ones((n, batch), dtype=np.float32)
-    measured_s[batch] = bench(lambda: weights @ vectors).median_s
-after = measure_roofs()
-
-# A roof is the best that was seen: another program may have been in the way.
-cpu = Roofline(
-    max(before.peak_flops_per_s, after.peak_flops_per_s),
-    max(before.bytes_per_s, after.bytes_per_s),
-)
-
-
-def work_of(batch):
-    """(FLOPs, bytes) of the matrix times `batch` vectors, each byte moved once."""
-    return 2 * n * n * batch, 4 * (n * n + 2 * n * batch)
+    ends = f"{cost.lower_s * 1e3:.1f} to {cost.upper_s * 1e3:.1f} ms"
+    print(
+        f"{batch:3} requests: predicted {ends},"
+        f" measured {step_s[batch] * 1e3:.1f} ms,"
+        f" {batch / step_s[batch]:.0f} token/s in all"
+    )
 
 
 # %% [markdown]
-# ## 5. Reconcile
-#
-# Prediction, model and measurement in one table. The model never saw these shapes: it knows two numbers.
+# Nothing in the prediction is from this model's run: two products of other shapes gave it. (Attention, norms and
+# sampling are not in it; chapter 2 adds them.) Your own predictions:
+
 
 # %% tags=["nbval-ignore-output"]
-print(
-    "batch  intensity    bounds (ms)      measured   measured/least   per request"
-)
-for batch in batches:
-    flops, n_bytes = work_of(batch)
-    least_s, most_s = cpu.bounds(flops, n_bytes)
-    took_s = measured_s[batch]
-    print(
-        f"{batch:5d}  {flops / n_bytes:7.1f}  {least_s * 1e3:7.1f} to {most_s * 1e3:6.1f}"
-        f"  {took_s * 1e3:10.1f} ms  {took_s / least_s:10.1f}  {took_s / batch * 1e3:12.2f} ms"
-    )
-
-
 def beside(predicted, measured):
     if predicted is None:
         return f"measured {measured:.1f}, no prediction"
@@ -195,66 +459,16 @@ def beside(predicted, measured):
     return f"predicted {predicted:g}, measured {measured:.1f}: {ratio:.2f}x"
 
 
-print()
-print("bandwidth:      ", beside(my_bandwidth_gb_per_s, cpu.bytes_per_s / 1e9))
-print("arithmetic:     ", beside(my_gflop_per_s, cpu.peak_flops_per_s / 1e9))
-print(
-    "16 vectors to 1:",
-    beside(my_slowdown_of_16, measured_s[16] / measured_s[1]),
-)
-
-# %% [markdown]
-# Read the column *measured/least*. At batch 1 and at batch 128 the model is close: one waits for
-# memory, the other for arithmetic, and nothing else matters much. In between it is too hopeful, most
-# of all for small batches: in the stored run one pass of two takes longer than two passes of one.
-# One vector calls a matrix-vector routine, two call a matrix-matrix routine. That one usually first
-# copies blocks of the matrix into a layout for wide tiles, and two columns do not repay the copy. The
-# model knows two numbers of the machine and nothing of the code. Chapter 6 will open the routine.
-#
-# Even so, the last column holds the finding of this lab: **in a large enough batch a request is
-# cheaper than alone**, because all share one reading of the weights. A batch of two need not be.
+peak = here.peak_flops_per_s
+print("GB/s:          ", beside(my_bandwidth_gb_per_s, here.bytes_per_s / 1e9))
+print("memory to cache:", beside(my_latency_ratio, farthest / nearest))
+print("GFLOP/s:       ", beside(my_gflop_per_s, peak / 1e9))
+print("ms a step:     ", beside(my_step_ms, step_s[1] * 1e3))
 
 # %%
-each = {batch: measured_s[batch] / batch for batch in batches}
 print(
-    "a request in a batch of 64 costs less than half of one alone:",
-    each[64] < each[1] / 2,
-)
-least = {batch: cpu.bounds(*work_of(batch))[0] for batch in batches}
-print(
-    "no pass beats its bound by a factor of two:",
-    all(measured_s[b] > least[b] / 2 for b in batches),
-)
-
-# %% tags=["nbval-ignore-output"]
-from stackkit.core.figures import show
-from stackkit.memory.figures import roofline_figure
-
-figure = roofline_figure(
-    {"both roofs of this machine, measured": cpu},
-    measured={
-        f"batch {batch}": (
-            np.divide(*work_of(batch)),
-            work_of(batch)[0] / measured_s[batch],
-        )
-        for batch in (1, 4, 16, 64)
-    },
-    intensities=(0.25, 64),
-    title="One matrix, four batches",
-)
-show(
-    figure,
-    caption=(
-        "In the stored run batch 1 lies on the slanted roof: it waits for "
-        "memory. Batch 64 lies near the flat one. Between them the markers sag "
-        "below both roofs: there the code is the limit."
-    ),
-    alt=(
-        "Log-log roofline of the machine that ran this lab. Markers for "
-        "batches 1, 4, 16 and 64 move to the right and up; in the stored run "
-        "the first touches the bandwidth roof, the last nearly touches the "
-        "arithmetic roof, and the two between lie well below."
-    ),
+    "64 requests share a step for less than 20 times the price of one:",
+    step_s[64] < 20 * step_s[1],
 )
 
 # %% [markdown]
@@ -263,72 +477,18 @@ show(
 # Make the working set small and measure the "memory" again, with one core.
 
 # %% tags=["nbval-ignore-output"]
-from stackkit.core.figures import (
-    DASHES,
-    PALETTE,
-    log_ticks,
-    new_figure,
-    rounded,
+small = measure_bandwidth(
+    "read", working_set_bytes=256 * KIB, device="cpu", threads=1
 )
-from stackkit.core.units import GIGA, KIB, MIB
-
-largest_cache = max(card().cache_bytes.values(), default=8 * MIB)
-sizes = [256 * KIB]
-while sizes[-1] < max(256 * MIB, 4 * largest_cache):
-    sizes.append(2 * sizes[-1])
-curve = [
-    measure_bandwidth(
-        "read",
-        working_set_bytes=size,
-        device="cpu",
-        threads=1,
-        min_total_s=0.1,
-    ).bytes_per_s
-    for size in sizes
-]
-figure = new_figure(
-    "Read bandwidth against working set",
-    "working set (MiB)",
-    "read (GB/s)",
-    log="x",
-)
-figure.add_scatter(
-    x=rounded(size / MIB for size in sizes),
-    y=rounded(speed / GIGA for speed in curve),
-    mode="markers",
-    name="measured",
-    marker={"color": PALETTE[0], "size": 9},
-)
-figure.update_xaxes(log_ticks(sizes[0] / MIB, sizes[-1] / MIB))
-# What the system says of its caches: upright lines.
-for name, size in card().cache_bytes.items():
-    if size >= sizes[0]:
-        figure.add_scatter(
-            x=[size / MIB] * 2,
-            y=[0, round(max(curve) / GIGA)],
-            mode="lines",
-            name=f"size of {name}",
-            line={"color": "#808890", "dash": DASHES[int(name[1:])]},
-        )
-show(
-    figure,
-    caption=(
-        "One core. While the data fit a cache, the meter reads several times "
-        "the memory's speed: a benchmark with small arrays measures the cache."
-    ),
-    alt=(
-        "Measured read bandwidth of one core over working sets from 256 KiB "
-        "to past every cache. It is high while the data fit the last cache and falls to "
-        "a plateau, the memory's speed, once they do not."
-    ),
-)
+honest = measure_bandwidth("read", device="cpu", threads=1)
+for run in (small, honest):
+    size = run.working_set_bytes // KIB
+    print(f"{size:9,} KiB: {run.bytes_per_s / GIGA:7.1f} GB/s")
 
 # %%
-inside = [size <= max(largest_cache / 4, sizes[0]) for size in sizes]
-cached = [speed for speed, fits in zip(curve, inside, strict=True) if fits]
 print(
-    "inside the cache the meter shows 1.5 times the memory's speed or more:",
-    median(cached) > 1.5 * curve[-1],
+    "from the cache one core reads 1.5 times the memory's speed or more:",
+    reads[256 * KIB] > 1.5 * reads[sizes[-1]],
 )
 
 # %% [markdown]
@@ -409,6 +569,22 @@ def attainable_solution(peak_flops_per_s, bytes_per_s, intensity):
 check("memory.attainable", attainable_solution)
 
 # %% [markdown]
+# **Exercise 5.** The one to do on paper: Llama 3.1 8B in bf16 on one H200, `32 requests` of `8,192 tokens` each. At
+# most how many tokens per second do all of them get together?
+
+# %%
+tokens_per_s_of_all = None
+check("memory.batch-rate", tokens_per_s_of_all)
+
+# %% tags=["hide-cell"]
+# @title Solution of exercise 5
+batch = decode_work(model("llama-3.1-8b"), batch=32, context=8192)
+least_s, _ = roofline_of(h200).bounds(batch.flops, batch.bytes)
+print(f"weights {batch.weight_bytes / 1e9:.1f} GB")
+print(f"caches  {batch.kv_bytes / 1e9:.1f} GB")
+check("memory.batch-rate", 32 / least_s)
+
+# %% [markdown]
 # ## 8. The ledger
 #
 # What this layer adds to the prompt's bill, on the book's reference: Llama 3.1 70B in bf16 on eight H100s, one
@@ -417,31 +593,34 @@ check("memory.attainable", attainable_solution)
 # %%
 from stackkit.core.ledger import Entry
 
-large = decode_work(model("llama-3.1-70b"), batch=1, context=1024)
-eight = Roofline(
-    8 * h100.peak_flops_per_s["bf16"], 8 * h100.memory_bytes_per_s
+large = decode_step(
+    model("llama-3.1-70b"), h100, batch=1, context=1024, n_chips=8
 )
-least_s, most_s = eight.bounds(large.flops, large.bytes)
 for quantity, value, unit, low, high in (
-    (
-        "weights read",
-        large.weight_bytes,
-        "B",
-        large.weight_bytes,
-        large.weight_bytes,
-    ),
-    ("KV cache read", large.kv_bytes, "B", large.kv_bytes, large.kv_bytes),
-    ("time, links not counted", least_s, "s", least_s, most_s),
+    ("weights read", large.weight_bytes, "B", None, None),
+    ("KV cache read", large.kv_bytes, "B", None, None),
+    ("sent by each chip", large.link_bytes, "B", None, None),
+    ("time", large.lower_s, "s", large.lower_s, large.upper_s),
 ):
-    print(
-        Entry("memory", quantity, value, unit, "modelled", low, high, "token")
-    )
+    ends = (low or value, high or value)
+    print(Entry("memory", quantity, value, unit, "modelled", *ends, "token"))
+
+# %% [markdown]
+# The time knows the bytes on the links and not their latency. What others measured of one such sum, and how many there
+# are:
+
+# %%
+one_sum = fact("nccl-8xh100.all_reduce_16_kib_s")
+sums = 2 * model("llama-3.1-70b").n_layers
+print(f"{sums} sums of {one_sum} each: {sums * one_sum.value * 1e3:.1f} ms")
 
 # %% [markdown]
 # ## 9. In production
 #
 # - [STREAM](https://www.cs.virginia.edu/stream/) is the meter everyone quotes. It counts the bytes a
 #   program asks for, and wants each array at least four times all last-level caches together.
+# - [LIKWID](https://github.com/RRZE-HPC/likwid) has load loops written by hand; `make bench` runs ours beside them.
+#   [lmbench](https://lmbench.sourceforge.net/) measures latency as you did.
 # - NVIDIA's [nvbandwidth](https://github.com/NVIDIA/nvbandwidth) times copies between GPUs and hosts,
 #   and within a GPU.
 # - Nsight Compute draws a roofline for each kernel of a program.

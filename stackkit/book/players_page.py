@@ -10,7 +10,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from stackkit.atlas.layers import Layer, layers
+from stackkit.atlas.layers import Layer, layer, layers
 from stackkit.atlas.players import Player, players
 from stackkit.book.finder import cells_of, html, link, opening, table
 
@@ -18,20 +18,45 @@ HEADS = ("Who", "Makes", "What it does for the stack")
 
 
 class PlayersTable(SphinxDirective):
-    """All players; one that acts in several layers stands in each."""
+    """All players, to search; or those of one layer, for its chapter: ``{players-table} memory``.
+
+    One that acts in several layers stands in each.
+    """
+
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        if self.arguments:
+            return self._one_layer(self.arguments[0])
         sections = [_section(shown, found) for shown in layers() if (found := players(shown.name))]
         return [html(opening("players", by_age=False, rows="rows")), *sections, html("</div>")]
+
+    def _one_layer(self, name: str) -> list[nodes.Node]:
+        try:
+            shown = layer(name)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+        deal = html(
+            f"<p><strong>Bottleneck:</strong> {escape(shown.bottleneck)}. "
+            f"<strong>Where the money stays:</strong> {escape(shown.value)}.</p>"
+        )
+        return [
+            deal,
+            html('<div class="sk-finder sk-still">', _table(shown, players(name)), "</div>"),
+        ]
 
 
 def _section(shown: Layer, found: list[Player]) -> nodes.section:
     section = nodes.section(ids=[f"players-{shown.name}"], classes=["sk-players-layer"])
     section += nodes.title("", f"{shown.number} {shown.title}")
+    section += html(_table(shown, found))
+    return section
+
+
+def _table(shown: Layer, found: list[Player]) -> str:
     groups = groupby(found, key=lambda player: player.group)
     bodies = (_group(group, shown, members) for group, members in groups)
-    section += html(table("sk-players", HEADS, bodies))
-    return section
+    return table("sk-players", HEADS, bodies)
 
 
 def _group(group: str, shown: Layer, members: Iterable[Player]) -> str:

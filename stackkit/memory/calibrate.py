@@ -19,7 +19,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from stackkit.core.timing import BUSY_CORES, CpuUsage
-from stackkit.core.units import GIGA
+from stackkit.core.units import GIGA, MILLI
 from stackkit.memory.measure import FLOAT_BYTES, matmul_call
 from stackkit.memory.roofline import Roofline
 
@@ -104,8 +104,8 @@ class Report:
         ]
         for row in self.rows:
             p20, middle, p80 = row.ratio
-            milliseconds = (1e3 * s for s in (row.lower_s, row.predicted_s, row.measured_s))
-            columns = "".join(f"{value:9.2f} ms" for value in milliseconds)
+            times = (row.lower_s, row.predicted_s, row.measured_s)
+            columns = "".join(f"{seconds / MILLI:9.2f} ms" for seconds in times)
             lines.append(f"{row.product!s:<21}{columns}   {middle:.2f} ({p20:.2f} to {p80:.2f})")
         lines.append(f"median error {self.median_error:.0%} of {len(self.rows)} products")
         if self.others_cores is not None and self.others_cores > BUSY_CORES:

@@ -73,10 +73,42 @@ def _decode_rate() -> Exercise:
     )
 
 
+def _batch_rate() -> Exercise:
+    chip, llama = accelerator("h200-sxm"), model("llama-3.1-8b")
+    requests, context = 32, 8192
+    step = decode_work(llama, batch=requests, context=context)
+    bandwidth = chip.memory_bytes_per_s
+
+    def rate(n_bytes: float) -> float:
+        return requests * bandwidth / n_bytes
+
+    groups = llama.n_heads / llama.n_kv_heads
+    return number(
+        rate(step.bytes),
+        "token/s",
+        rel=0.05,  # the input table counted in or not, both fair on an envelope
+        slips=[
+            Slip(rate(step.weight_bytes), "And the caches? Each request reads its own."),
+            Slip(rate(step.kv_bytes), "And the weights? They are read once a step."),
+            Slip(
+                rate(step.weight_bytes + groups * step.kv_bytes),
+                "The cache has one key and value for each KV head; there are fewer of those "
+                "than query heads.",
+            ),
+            Slip(
+                rate(requests * step.weight_bytes + step.kv_bytes),
+                "The weights are read once for the whole batch, not once for each request.",
+            ),
+            Slip(rate(step.bytes) / requests, "That is one request's share; how many share?"),
+        ],
+    )
+
+
 EXERCISES: dict[str, Exercise] = {
     "stack-bandwidth": _stack_bandwidth(),
     "ridge-point": _ridge_point(),
     "decode-rate": _decode_rate(),
+    "batch-rate": _batch_rate(),
     "attainable": function(
         _attainable,
         cases=[
