@@ -53,23 +53,25 @@ def _section(shown: Layer, found: list[Player]) -> nodes.section:
     return section
 
 
-def _table(shown: Layer, found: list[Player]) -> str:
+def _table(shown: Layer, found: list[Player], *, full: bool = True) -> str:
+    """Rows by group; ``full`` ones have other names, and titles of sources."""
     groups = groupby(found, key=lambda player: player.group)
-    bodies = (_group(group, shown, members) for group, members in groups)
+    bodies = (_group(group, shown, members, full) for group, members in groups)
     return table("sk-players", HEADS, bodies)
 
 
-def _group(group: str, shown: Layer, members: Iterable[Player]) -> str:
+def _group(group: str, shown: Layer, members: Iterable[Player], full: bool) -> str:
     head = f'<th colspan="{len(HEADS)}" scope="rowgroup">{escape(group)}</th>'
-    rows = "".join(_row(player, shown) for player in members)
+    rows = "".join(_row(player, shown, full) for player in members)
     return f'<tbody><tr class="sk-group">{head}</tr>{rows}</tbody>'
 
 
-def _row(player: Player, shown: Layer) -> str:
-    also = f"<p>also {escape(', '.join(player.also), quote=False)}</p>" if player.also else ""
-    note = ""
+def _row(player: Player, shown: Layer, full: bool) -> str:
+    also, note = "", ""
+    if player.also and full:
+        also = f"<p>also {escape(', '.join(player.also), quote=False)}</p>"
     if player.note:
-        seen = f"{player.source.title}, {player.source.as_of}"
+        seen = f"{player.source.title}, {player.source.as_of}" if full else "source"
         note = f"<p>{escape(player.note, quote=False)} ({link(player.source.url, seen)})</p>"
     makes = escape(", ".join(player.products), quote=False) + also
     cells = cells_of(player.name, makes, escape(player.role, quote=False) + note)

@@ -103,7 +103,7 @@ def step_on_roofline(chip: Accelerator, model: ModelSpec, batch: int, *, context
         context: tokens of each, and of the prompt.
 
     Returns:
-        (figure, sentence): markers lie where the lower bound of the time puts them.
+        (figure, sentence): upright lines end where the lower bound of the time puts them.
     """
     roof = roofline_of(chip)
     step = decode_step(model, chip, batch=batch, context=context)
@@ -122,12 +122,13 @@ def step_on_roofline(chip: Accelerator, model: ModelSpec, batch: int, *, context
         line={"color": PALETTE[0], "width": 2.5},
     )
     for i, (name, cost) in enumerate((("decode step", step), ("prefill", prompt)), 1):
+        intensity = cost.flops / (cost.weight_bytes + cost.kv_bytes)
         figure.add_scatter(
-            x=rounded([cost.flops / (cost.weight_bytes + cost.kv_bytes)]),
-            y=rounded([cost.flops / cost.lower_s / TERA]),
+            x=rounded([intensity, intensity]),
+            y=rounded([_TFLOP_PER_S[0], cost.flops / cost.lower_s / TERA]),
             name=name,
-            mode="markers",
-            marker={"color": PALETTE[i], "symbol": SYMBOLS[i], "size": 13},
+            mode="lines",
+            line={"color": PALETTE[i], "dash": DASHES[i], "width": 4},
         )
     figure.update_xaxes(log_ticks(left, right), range=_decades(_INTENSITIES))
     figure.update_yaxes(log_ticks(*_TFLOP_PER_S), range=_decades(_TFLOP_PER_S))

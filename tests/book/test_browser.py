@@ -11,8 +11,10 @@ import pytest
 from browser import FAULTS, GUISES, Tab, serve
 from built_site import SITE, pages
 
+from stackkit.atlas import accelerator, model
 from stackkit.book.plotly_mime import figure_html
 from stackkit.core.figures import new_figure
+from stackkit.memory.figures import step_on_roofline
 
 pytestmark = pytest.mark.browser
 
@@ -168,6 +170,44 @@ def test_the_slider_of_a_figure_moves_with_the_arrow_keys(tabs, site, tmp_path):
     slider.press("ArrowRight")
     assert slider.get_attribute("aria-valuetext") == page.locator("output").inner_text() == "2"
     page.wait_for_function(f"before => {LINE} !== before", arg=before)
+
+
+@pytest.fixture
+def playground(tabs, served):
+    """The chapter's figure with controls, drawn."""
+    page = tabs["light"].open(served + MEMORY)
+    holder = page.locator("""xpath=//div[script[contains(text(), '"controls"')]]""")
+    holder.scroll_into_view_if_needed()
+    holder.locator(".sk-choices").wait_for()
+    return holder
+
+
+def test_the_controls_of_a_figure_are_reached_by_their_labels_and_changed_by_keys(playground):
+    said = playground.locator(".sk-said")
+    before = said.inner_text()
+    slider = playground.get_by_label("Requests")
+    assert slider.get_attribute("aria-valuetext") == "32"
+    slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "64"
+    assert said.inner_text() != before
+    playground.get_by_label("Chip").select_option(label="NVIDIA B200 SXM (HGX)")
+    playground.get_by_label("Model").select_option(label="Llama 3.1 70B")
+    assert said.inner_text().startswith("Only ")
+
+
+def test_the_chosen_combination_is_what_the_library_says(playground):
+    playground.get_by_label("Chip").select_option(label="AMD Instinct MI300X")
+    playground.get_by_label("Model").select_option(label="Mixtral 8x7B v0.1")
+    playground.get_by_label("Requests").fill("7")  # the eighth: 128
+    figure, sentence = step_on_roofline(
+        accelerator("mi300x"), model("mixtral-8x7b"), 128, context=2048
+    )
+    assert playground.locator(".sk-said").inner_text() == sentence
+    cell = playground.locator("xpath=ancestor::div[contains(@class, 'cell_output')]")
+    cell.locator("summary").click()
+    rows = cell.locator("tbody tr").all_inner_texts()
+    decode = figure.data[1]
+    assert rows[3].split("\t") == [decode.name, f"{decode.x[0]:.4g}", f"{decode.y[0]:.4g}"]
 
 
 LINE = "document.querySelector('.js-line').getAttribute('d')"

@@ -7,7 +7,7 @@ import pytest
 from browser import Tab
 from built_site import parse
 
-from stackkit.atlas import evidence, facts, layers, players, sources
+from stackkit.atlas import accelerators, evidence, facts, layers, players, sources
 from stackkit.atlas.load import layer_of, things
 
 FACTS, RECORDS, PLAYERS, SOURCES = (
@@ -106,6 +106,14 @@ def test_players_are_by_layer_and_alphabetical_in_a_group(site):
         for group in section.select("tbody"):
             names = [row.th.find(string=True) for row in group.select("tr[data-layer]")]
             assert names == sorted(names, key=str.casefold)
+
+
+def test_a_chapter_shows_its_layer_s_players_without_controls(site):
+    chapter = parse(site / "chapters/7-memory.html")
+    rows = [row["id"] for row in chapter.select(".sk-still tr[data-layer]")]
+    assert rows == [f"{player.id}-memory" for player in players("memory")]
+    assert not chapter.select(".sk-still form")
+    assert "finder.js" not in (site / "chapters/7-memory.html").read_text(encoding="utf-8")
 
 
 def test_other_pages_do_not_load_the_script(site):
@@ -235,3 +243,29 @@ def test_without_javascript_every_row_is_there_and_no_dead_control(chromium, ser
     assert page.locator(SHOWN).count() == len(on_page_of_facts())
     assert not page.locator(".sk-controls").is_visible()
     tab.close()
+
+
+SPEEDS = "chapters/speeds.html"
+SHOWN_SPEEDS = "tr[data-model]:not([hidden])"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("page", [SPEEDS], indirect=True)
+def test_speeds_begin_with_one_model_and_show_another_when_asked(page):
+    assert page.locator(SHOWN_SPEEDS).count() == len(accelerators())
+    page.locator("select[name=model]").select_option(label="Llama 3.1 70B")
+    shown = page.locator(SHOWN_SPEEDS).evaluate_all("rows => rows.map(row => row.dataset.model)")
+    assert set(shown) == {"llama-3.1-70b"}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("page", [SPEEDS], indirect=True)
+def test_speeds_sort_by_size_through_thousands_and_millions(page):
+    sort_by(page, "All of them (token/s)")
+    texts = page.locator(SHOWN_SPEEDS + " td:last-child").all_inner_texts()
+    firsts = [
+        float(re.sub(r"[^\d.]", "", text.split(" to ")[0])) * (1e6 if "million" in text else 1)
+        for text in texts
+    ]
+    assert firsts == sorted(firsts)
+    assert firsts[0] < 1000 < 1e6 < firsts[-1]

@@ -11,11 +11,18 @@
     return Math.max(0, (Date.now() - last) / DAY_MS);
   }
 
+  /* The first number of a cell of speeds: "under 1.37 million", "3,010 to 3,560"; else NaN. */
+  function amount(text) {
+    const found = text.replace(/,/g, "").match(/^(?:under |over )?([\d.]+)( million)?/);
+    return found ? Number(found[1]) * (found[2] ? 1e6 : 1) : NaN;
+  }
+
   /* By text, numbers in it by size; values by the rank that the page gives them: unit, then size. */
-  function order(a, b, column, isValue) {
+  function order(a, b, column, isValue, isSpeed) {
     if (isValue) return a.dataset.rank - b.dataset.rank;
     const [one, two] = [a, b].map((row) => row.cells[column].textContent);
-    return one.localeCompare(two, "en", { numeric: true });
+    const difference = isSpeed ? amount(one) - amount(two) : NaN;
+    return Number.isNaN(difference) ? one.localeCompare(two, "en", { numeric: true }) : difference;
   }
 
   /* A heading becomes a button that sorts its column, first upward, then downward. */
@@ -32,7 +39,8 @@
         const body = table.tBodies[0];
         const rows = [...body.rows];
         const isValue = head.textContent === "Value";
-        rows.sort((a, b) => (down ? -1 : 1) * order(a, b, column, isValue));
+        const isSpeed = table.classList.contains("sk-speeds");
+        rows.sort((a, b) => (down ? -1 : 1) * order(a, b, column, isValue, isSpeed));
         body.append(...rows);
       });
     });
