@@ -73,6 +73,8 @@ def _combinations(
         raise ValueError(
             f"A figure stores 1 to {MOST_COMBINATIONS} combinations; these are {number}."
         )
+    if len(start) != len(choices):
+        raise ValueError(f"start names one option of each of {list(choices)}; got {list(start)}.")
     for (label, options), chosen in zip(choices.items(), start, strict=True):
         if chosen not in options:
             raise ValueError(f"{label} starts with {chosen!r}; its options are {list(options)}.")

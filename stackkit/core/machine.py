@@ -31,6 +31,7 @@ class MachineCard:
     python: str
     numpy: str | None
     torch: str | None
+    last_caches_bytes: int | None = None  # the last-level caches of all usable cores together
 
     def __str__(self) -> str:
         caches = ", ".join(f"{name} {_binary(size)}" for name, size in self.cache_bytes.items())
@@ -58,13 +59,12 @@ def card() -> MachineCard:
         python=platform.python_version(),
         numpy=_version("numpy"),
         torch=_version("torch"),
+        last_caches_bytes=_last_caches_bytes(),
     )
 
 
 def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(_usable_core_numbers())
 
 
 def _cpu_name() -> str | None:
@@ -89,6 +89,32 @@ def _cache_bytes() -> dict[str, int]:
         if kind != "Instruction" and size.endswith("K"):
             sizes[f"L{level}"] = int(size[:-1]) * KIB
     return sizes
+
+
+def _last_caches_bytes() -> int | None:
+    """Sum of the last-level caches that the usable cores have: a large server has several."""
+    sizes: dict[tuple[str, str], int] = {}
+    for core in _usable_core_numbers():
+        for index in Path(f"/sys/devices/system/cpu/cpu{core}/cache").glob("index*"):
+            try:
+                level, shared_by, size = (
+                    (index / name).read_text().strip()
+                    for name in ("level", "shared_cpu_list", "size")
+                )
+            except OSError:
+                continue
+            if size.endswith("K"):
+                sizes[level, shared_by] = int(size[:-1]) * KIB
+    if not sizes:
+        return None
+    last = max(level for level, _ in sizes)
+    return sum(size for (level, _), size in sizes.items() if level == last)
+
+
+def _usable_core_numbers() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _memory_bytes() -> int | None:

@@ -1,4 +1,4 @@
-"""What a pass of a model costs on real chips: seconds, between two bounds.
+"""What a pass of a model costs on real chips: seconds, at least and at most of what is counted.
 
     compute_s = FLOPs / (n peak),   memory_s = weights / (n bandwidth) + cache / (shards bandwidth)
     link_s    = bytes that one chip sends / its link, one direction
@@ -8,8 +8,11 @@ Weights are split evenly over ``n`` chips (tensor parallel), so each layer adds 
 results twice: two ring all-reduces, in each of which a chip sends 2 (n - 1) / n of a layer's
 activations. Heads split the cache; where there are fewer KV heads than chips, requests do.
 
-It knows nothing of kernel starts, link latency, sampling or uneven work. A stated ``Efficiency``
-stands for what real programs reach; the default, the datasheet, leaves the lower bound a bound.
+It knows nothing of kernel starts, link latency, sampling or uneven work, so a program can take
+longer than the sum. With the default efficiency, the datasheet's, none takes less than ``lower_s``,
+but for two: switches that add send each byte once, half of what a ring sends; and real routers have
+favourites among their experts, so a batch can read fewer than chance has it. A stated
+``Efficiency`` stands for what programs reach.
 Sources: Williams et al., CACM 52(4), 2009; Shoeybi et al. (Megatron-LM), arXiv 1909.08053,
 section 3; Pope et al., arXiv 2211.05102, section 3.
 """
@@ -148,6 +151,8 @@ def max_batch(
     Raises:
         ValueError: when a count is below 1, a format unknown, or ``usable`` no share.
     """
+    if isinstance(chip, Roofline):
+        raise ValueError("A roofline has no capacity; max_batch needs a chip of the atlas.")
     decode_work(model, batch=1, context=context, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
     check_chips(n_chips)
     if not 0 < usable <= 1:

@@ -9,6 +9,7 @@ the system reports with both curves. It knows the sizes alone, not who shares a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -31,13 +32,15 @@ def working_sets(smallest: int = 8 * KIB, largest: int | None = None) -> list[in
         largest: where they end; default: past the caches, 128 MiB or four times the largest.
 
     Raises:
-        ValueError: when the largest is below the smallest.
+        ValueError: when the smallest is below two cache lines, or the largest below the smallest.
     """
     if largest is None:
         caches = card().cache_bytes.values()
         largest = min(max(128 * MIB, 4 * max(caches, default=0)), default_working_set("cpu"))
-    if not 0 < smallest <= largest:
-        raise ValueError(f"largest must be {smallest} bytes or more; got {largest}.")
+    if not smallest >= 2 * loops.LINE_BYTES:
+        raise ValueError(f"smallest must be {2 * loops.LINE_BYTES} or more; got {smallest!r}.")
+    if not smallest <= largest < math.inf:
+        raise ValueError(f"largest must be {smallest} bytes or more; got {largest!r}.")
     sizes = []
     size = int(smallest)
     while size <= largest:
@@ -54,7 +57,7 @@ def read_curve(sizes: Iterable[int], *, all_cores: bool = False) -> dict[int, fl
         ValueError: when a size holds no number.
     """
     curve = {}
-    for size in sizes:
+    for size in map(int, sizes):
         if size < FLOAT_BYTES:
             raise ValueError(f"A working set has {FLOAT_BYTES} bytes or more; got {size}.")
         values = np.ones(size // FLOAT_BYTES, dtype=np.float32)
@@ -75,14 +78,23 @@ def latency_curve(sizes: Iterable[int]) -> dict[int, float]:
         ValueError: when a size holds fewer than two cache lines.
     """
     curve = {}
-    for size in sizes:
-        places = loops.chain(size)
-        loops.chase(places, size // loops.LINE_BYTES)  # every line once, into the cache
-        timing = bench(
-            lambda places=places: loops.chase(places, _LOADS), min_runs=3, min_total_s=0.0, warmup=0
-        )
+    for size in map(int, sizes):
+        walk = _Walk(loops.chain(size))
+        walk.go(size // loops.LINE_BYTES)  # every line once, into the cache
+        timing = bench(lambda walk=walk: walk.go(_LOADS), min_runs=3, min_total_s=0.0, warmup=0)
         curve[size] = timing.median_s / _LOADS
     return curve
+
+
+class _Walk:
+    """A walk along a chain that goes on where it stopped, so that it comes through all of it."""
+
+    def __init__(self, places: np.ndarray) -> None:
+        self.places = places
+        self.here = 0
+
+    def go(self, n_loads: int) -> None:
+        self.here = loops.chase(self.places, n_loads, self.here)
 
 
 def steps(
@@ -102,7 +114,13 @@ def steps(
         name -> (bandwidth inside / outside, latency outside / inside), for the caches on both
         sides of which both curves have a point. A cache shows where one of the two is well above
         1; where neither is, the machine does not give this program the cache that it reports.
+
+    Raises:
+        ValueError: when a curve holds a value that is not above zero.
     """
+    for name, curve in (("reads", reads), ("waits", waits)):
+        if not all(value > 0 for value in curve.values()):
+            raise ValueError(f"{name} must be above zero everywhere; got {dict(curve)!r}.")
 
     def around(curve: Mapping[int, float], size: int) -> tuple[float, float] | None:
         inside = [s for s in curve if s <= size // 2]

@@ -23,9 +23,7 @@ def transfer_s(n_bytes: float, one_way_bytes_per_s: float, *, latency_s: float =
         raise ValueError(
             f"A link needs a bandwidth above zero, in B/s; got {one_way_bytes_per_s!r}."
         )
-    for name, value in (("n_bytes", n_bytes), ("latency_s", latency_s)):
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be zero or more; got {value!r}.")
+    _check(n_bytes=n_bytes, latency_s=latency_s)
     return latency_s + n_bytes / one_way_bytes_per_s
 
 
@@ -43,6 +41,7 @@ def all_reduce_s(
     Raises:
         ValueError: as ``transfer_s``, or when ``n_chips`` is no whole number of 1 or more.
     """
+    _check(latency_s=latency_s)
     sent = all_reduce_bytes(n_bytes, n_chips)
     steps = 2 * (n_chips - 1)
     return steps * latency_s + transfer_s(sent, one_way_bytes_per_s)
@@ -52,13 +51,20 @@ def all_reduce_bytes(n_bytes: float, n_chips: int) -> float:
     """Bytes that one chip sends in a ring all-reduce of ``n_bytes``.
 
     Raises:
-        ValueError: when ``n_chips`` is no whole number of 1 or more.
+        ValueError: when ``n_chips`` is no whole number of 1 or more, or the bytes are negative.
     """
     check_chips(n_chips)
+    _check(n_bytes=n_bytes)
     return 2 * (n_chips - 1) / n_chips * n_bytes
 
 
 def check_chips(n_chips: int) -> None:
     """Refuse what cannot be a number of chips."""
-    if n_chips != n_chips or n_chips < 1 or n_chips != int(n_chips):
+    if not 1 <= n_chips < math.inf or n_chips != int(n_chips):
         raise ValueError(f"n_chips must be a whole number, 1 or more; got {n_chips!r}.")
+
+
+def _check(**quantities: float) -> None:
+    for name, value in quantities.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be zero or more; got {value!r}.")

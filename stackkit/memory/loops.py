@@ -38,9 +38,13 @@ def chain(n_bytes: int, seed: int = 0) -> np.ndarray:
     return places
 
 
-def chase(places: np.ndarray, steps: int) -> int:
-    """Follow the chain for ``steps`` loads; returns where it ends."""
-    return int(_compiled()["chase"](places, steps))
+def chase(places: np.ndarray, steps: int, start: int = 0) -> int:
+    """Follow the chain for ``steps`` loads from ``start``; returns where it ends.
+
+    Go on from there the next time: from the start again, the same lines would be visited, and those
+    may still be in a cache when all of the chain is not.
+    """
+    return int(_compiled()["chase"](places, steps, np.uint64(start)))
 
 
 def read(values: np.ndarray, passes: int = 1, *, all_cores: bool = False) -> float:
@@ -49,13 +53,29 @@ def read(values: np.ndarray, passes: int = 1, *, all_cores: bool = False) -> flo
 
 
 def copy(a: np.ndarray, b: np.ndarray) -> None:
-    """``a = b``, by all cores."""
+    """``a = b``, by all cores.
+
+    Raises:
+        ValueError: when the arrays differ in size.
+    """
+    _same_size(a, b)
     _compiled()["copy_all"](a, b)
 
 
 def triad(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
-    """``a = b + 3 c``, by all cores."""
+    """``a = b + 3 c``, by all cores.
+
+    Raises:
+        ValueError: when the arrays differ in size.
+    """
+    _same_size(a, b, c)
     _compiled()["triad_all"](a, b, c)
+
+
+def _same_size(*arrays: np.ndarray) -> None:
+    sizes = [array.size for array in arrays]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"The arrays must have equal sizes; got {sizes}.")
 
 
 @cache
@@ -69,8 +89,8 @@ def _compiled() -> dict[str, Any]:
         ) from None
 
     @njit
-    def chase(places, steps):
-        here = np.uint64(0)
+    def chase(places, steps, start):
+        here = start
         for _ in range(steps):
             here = places[here]
         return here

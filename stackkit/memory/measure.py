@@ -11,6 +11,7 @@ three: those can understate the memory by a third and a quarter; ``BandwidthRun`
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def measure_bandwidth(
         kernel: ``"read"`` (all of a, reduced to one number), ``"copy"`` (a = b) or ``"triad"``
             (a = b + s c), in fp32.
         working_set_bytes: of all arrays together. Default, so that the data come from memory: on
-            a CPU 256 MiB or four times the largest cache, whichever is more, on a GPU 4 GiB;
+            a CPU 256 MiB or four times all last caches, whichever is more, on a GPU 4 GiB;
             but never more than an eighth of memory, or a quarter of what a GPU has free.
         device: ``"cpu"`` or ``"cuda"``; default: CUDA where torch finds it.
         threads: CPU threads that torch may use; default: as it is set. Without torch all
@@ -99,12 +100,12 @@ def measure_bandwidth(
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}.")
     device = _device(device)
-    size = default_working_set(device) if working_set_bytes is None else int(working_set_bytes)
+    size = default_working_set(device) if working_set_bytes is None else working_set_bytes
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more; got {threads}.")
-    if size < 1024:
+    if not 1024 <= size < math.inf:
         raise ValueError(f"working_set_bytes must be 1024 or more; got {size}.")
-    n = size // (KERNELS[kernel] * FLOAT_BYTES)
+    n = int(size) // (KERNELS[kernel] * FLOAT_BYTES)
     library, call, _ = bandwidth_call(kernel, n, device)
     with _threads(threads):
         timing = bench(call, min_total_s=min_total_s)
@@ -276,6 +277,5 @@ def default_working_set(device: str = "cpu") -> int:
         free_bytes, _ = torch.cuda.mem_get_info()
         return min(4 * GIB, free_bytes // 4)
     machine = card()
-    largest_cache = max(machine.cache_bytes.values(), default=0)
-    wanted = max(256 * MIB, 4 * largest_cache)
+    wanted = max(256 * MIB, 4 * (machine.last_caches_bytes or 0))
     return min(wanted, machine.memory_bytes // 8) if machine.memory_bytes else wanted

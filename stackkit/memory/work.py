@@ -72,8 +72,8 @@ def decode_work(
         kv_dtype: format of the cached keys and values.
 
     Raises:
-        ValueError: when batch or context is below 1, the context is longer than the model
-            allows, or a format is unknown.
+        ValueError: when batch or context is no whole number of 1 or more, the context is longer
+            than the model allows, or a format is unknown.
     """
     _check(model, {"batch": batch, "context": context}, context, (weight_dtype, kv_dtype))
     pairs = _pairs(model, lambda window: min(context, window))
@@ -149,8 +149,8 @@ def _flops_per_pair(model: ModelSpec, *, decode: bool) -> float:
 
 def _check(model: ModelSpec, counts: dict[str, int], longest: int, dtypes: tuple[str, ...]) -> None:
     for name, value in counts.items():
-        if not value >= 1:
-            raise ValueError(f"{name} must be 1 or more; got {value!r}.")
+        if not 1 <= value < math.inf or value != int(value):
+            raise ValueError(f"{name} must be a whole number, 1 or more; got {value!r}.")
     if longest > model.max_context:
         raise ValueError(
             f"{model.name} takes at most {model.max_context} tokens; got {longest}. "

@@ -29,7 +29,8 @@ def shown(monkeypatch):
     def show(choices, start, draw=draw):
         outputs.clear()
         show_choices(draw, choices, start=start, **TEXTS)
-        return json.loads(json.dumps(outputs[0][PLOTLY_MIME]))["layout"]["meta"]
+        figure = json.loads(json.dumps(outputs[0][PLOTLY_MIME]))
+        return figure["layout"]["meta"] | {"drawn": figure["data"]}
 
     return show
 
@@ -47,6 +48,7 @@ def test_every_combination_has_a_frame_and_a_sentence_the_last_control_running_f
 def test_it_starts_where_it_is_told(shown):
     meta = shown(CHOICES, ("b", "3"))
     assert meta["start"] == [1, 2]
+    assert meta["drawn"][0]["y"] == [0, 3]
     assert [control["label"] for control in meta["controls"]] == ["Letter", "Number"]
 
 
@@ -67,6 +69,11 @@ def test_too_many_combinations_are_refused(shown):
 def test_a_start_that_is_no_option_is_refused(shown):
     with pytest.raises(ValueError, match=r"Letter starts with 'z'; its options are \['a', 'b'\]"):
         shown(CHOICES, ("z", "1"))
+
+
+def test_a_start_names_one_option_of_each_control(shown):
+    with pytest.raises(ValueError, match="start names one option of each of"):
+        shown(CHOICES, ("a",))
 
 
 def test_figures_with_other_traces_are_refused(shown):

@@ -122,6 +122,32 @@ def test_a_machine_without_cache_files_has_no_known_caches(cache_folder):
     assert machine._cache_bytes() == {}
 
 
+def a_server(monkeypatch, tmp_path, shared_by):
+    """Cores whose last cache of 32 MiB is shared as the list says, core by core."""
+    for core, cores in enumerate(shared_by):
+        for i, (level, size, shared) in enumerate(((2, "1024K", core), (3, "32768K", cores))):
+            index = tmp_path / f"cpu{core}/cache/index{i}"
+            index.mkdir(parents=True)
+            for name, text in (("level", level), ("size", size), ("shared_cpu_list", shared)):
+                (index / name).write_text(f"{text}\n")
+    monkeypatch.setattr(machine, "_usable_core_numbers", lambda: list(range(len(shared_by))))
+    monkeypatch.setattr(machine, "Path", lambda path: tmp_path / str(path).partition("/cpu/")[2])
+
+
+@pytest.mark.parametrize(
+    ("shared_by", "caches"), [(["0-3"] * 4, 1), (["0-1", "0-1", "2-3", "2-3"], 2)]
+)
+def test_last_caches_are_counted_once_each(monkeypatch, tmp_path, shared_by, caches):
+    """A large server's sockets and chiplets have one each; one core sees only its own."""
+    a_server(monkeypatch, tmp_path, shared_by)
+    assert machine._last_caches_bytes() == caches * 32 * 1024 * 1024
+
+
+def test_a_machine_without_cache_files_has_no_known_last_caches(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "Path", lambda path: tmp_path / "nothing")
+    assert machine._last_caches_bytes() is None
+
+
 def test_without_proc_cpuinfo_or_sysctl_the_cpu_is_unknown(monkeypatch):
     def no_such_file(*_, **__):
         raise FileNotFoundError

@@ -99,6 +99,36 @@ def test_a_slow_round_hurts_both_alike(machine):
     assert report.median_error == pytest.approx(0)
 
 
+def test_a_ratio_is_the_middle_of_its_rounds(machine):
+    """One product takes 1, 2 and 7 times what it should, round by round."""
+    _, _, time_once = machine
+    odd, factors = UNSEEN[0], iter([1.0, 2.0, 7.0])
+
+    def uneven(call):
+        return time_once(call) * (next(factors) if call() == odd else 1.0)
+
+    (row, *_) = predict_and_check(rounds=3, time_once=uneven).rows
+    assert row.ratio == pytest.approx((1.4, 2.0, 5.0))  # fifths, between the rounds
+
+
+def test_every_product_runs_once_before_it_is_timed(machine, monkeypatch):
+    _, _, time_once = machine
+    calls = []
+    monkeypatch.setattr(
+        calibrate,
+        "matmul_call",
+        lambda m, k, n, operands: ("made up", lambda: calls.append((m, k, n)) or Product(m, k, n)),
+    )
+    predict_and_check(rounds=2, time_once=time_once)
+    assert calls.count((6144, 6144, 1)) == 1 + 2
+
+
+def test_the_load_of_the_machine_is_noted(machine, monkeypatch):
+    _, _, time_once = machine
+    monkeypatch.setattr(calibrate.CpuUsage, "others_cores", lambda self: 1.25)
+    assert predict_and_check(rounds=2, time_once=time_once).others_cores == 1.25
+
+
 def test_the_median_counts_the_worst_in():
     rows = tuple(
         Comparison(Product(1, 1, 1), 1, 1, ratio, (ratio,) * 3) for ratio in (1.0, 1.1, 9.0)

@@ -103,6 +103,15 @@ def test_a_cache_is_not_split_finer_than_its_heads_and_requests():
     assert eight.lower_s - weights_s / 8 == pytest.approx(sixteen.lower_s - weights_s / 16)
 
 
+def test_a_latent_cache_has_one_head_so_chips_do_not_split_it():
+    """DeepSeek-V3 keeps one vector for all heads: each chip reads a request's whole cache."""
+    m = model("deepseek-v3")
+    one, eight = (decode_step(m, H200, batch=1, context=100_000, n_chips=n) for n in (1, 8))
+    bandwidth = H200.memory_bytes_per_s
+    assert one.lower_s == pytest.approx((one.weight_bytes + one.kv_bytes) / bandwidth)
+    assert eight.lower_s == pytest.approx((one.weight_bytes / 8 + one.kv_bytes) / bandwidth)
+
+
 def test_with_many_chips_and_a_long_prompt_the_link_is_the_limit():
     assert prefill(LLAMA_8B, accelerator("tpu-v5e"), tokens=8192, n_chips=64).bound == "link"
 
@@ -244,7 +253,7 @@ def test_arithmetic_in_fewer_bits_is_faster_where_the_chip_has_it():
 # Refusals
 
 
-@pytest.mark.parametrize("bad", [0, -1, 1.5, math.nan])
+@pytest.mark.parametrize("bad", [0, -1, 1.5, math.nan, math.inf])
 def test_an_impossible_number_of_chips_is_refused(bad):
     for ask in (
         lambda: decode_step(LLAMA_8B, H100, batch=1, context=1, n_chips=bad),
@@ -260,8 +269,20 @@ def test_an_empty_context_is_refused():
         lambda: decode_step(LLAMA_8B, H100, batch=1, context=0),
         lambda: max_batch(LLAMA_8B, H100, context=0),
     ):
-        with pytest.raises(ValueError, match="context must be 1 or more; got 0"):
+        with pytest.raises(ValueError, match="context must be a whole number, 1 or more; got 0"):
             ask()
+
+
+def test_a_measured_roofline_stands_for_a_chip_alone():
+    """Its own two numbers, no link and no capacity."""
+    roof = roofline_of(H200)
+    assert decode_step(LLAMA_8B, roof, batch=8, context=512) == decode_step(
+        LLAMA_8B, H200, batch=8, context=512
+    )
+    with pytest.raises(ValueError, match="one machine, without links; use n_chips=1"):
+        decode_step(LLAMA_8B, roof, batch=8, context=512, n_chips=2)
+    with pytest.raises(ValueError, match="no capacity; max_batch needs a chip of the atlas"):
+        max_batch(LLAMA_8B, roof, context=512)
 
 
 def test_several_chips_without_a_link_are_refused():

@@ -32,7 +32,7 @@ def test_sizes_grow_by_a_half_or_a_third():
 
 @pytest.mark.parametrize(("cache", "last"), [(32 * MIB, 128 * MIB), (64 * MIB, 256 * MIB)])
 def test_sizes_go_past_the_largest_cache(monkeypatch, cache, last):
-    card = MachineCard("A chip", 2, {"L3": cache}, 512 * GIB, None, "3.11", None, None)
+    card = MachineCard("A chip", 2, {"L3": cache}, 512 * GIB, None, "3.11", None, None, cache)
     monkeypatch.setattr(hierarchy, "card", lambda: card)
     monkeypatch.setattr("stackkit.memory.measure.card", lambda: card)
     assert working_sets()[-1] == last
@@ -45,6 +45,12 @@ def test_sizes_leave_a_small_machine_its_memory(monkeypatch):
     assert working_sets()[-1] <= GIB // 16
 
 
+@pytest.mark.parametrize("smallest", [0, 0.5, 127, -1])
+def test_sizes_begin_with_two_cache_lines(smallest):
+    with pytest.raises(ValueError, match="smallest must be 128 or more; got"):
+        working_sets(smallest, MIB)
+
+
 def test_an_empty_range_of_sizes_is_refused():
     with pytest.raises(ValueError, match="largest must be 8192 bytes or more; got 4096"):
         working_sets(8 * KIB, 4 * KIB)
@@ -54,6 +60,40 @@ def test_an_empty_range_of_sizes_is_refused():
 def test_reading_counts_every_pass(one_second_calls, size):
     """A call of a second moves all passes: 8 MiB at least, a larger set once."""
     assert read_curve([size]) == {size: max(size, 8 * MIB)}
+
+
+def test_reading_reads_all_of_the_array_in_every_pass(one_second_calls, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        hierarchy.loops, "read", lambda values, passes, all_cores: read.append((values, passes))
+    )
+    read_curve([64 * KIB, 32 * MIB])
+    assert [(values.nbytes, passes) for values, passes in read] == [
+        (64 * KIB, 128),
+        (32 * MIB, 1),
+    ]
+
+
+def test_a_walk_goes_on_where_it_stopped(monkeypatch):
+    """From the start again, each timed call would find its lines in a cache."""
+    pytest.importorskip("numba", reason="numba is not installed: pip install numba")
+    starts = []
+    chase = hierarchy.loops.chase
+
+    def noted(places, steps, start):
+        starts.append(start)
+        return chase(places, steps, start)
+
+    monkeypatch.setattr(hierarchy.loops, "chase", noted)
+    monkeypatch.setattr(hierarchy, "_LOADS", 100)
+    latency_curve([MIB])
+    assert len(starts) >= 4
+    timed = starts[1:]
+    assert len(set(timed)) == len(timed)
+
+
+def test_sizes_may_be_floats(one_second_calls):
+    assert list(read_curve([1e5])) == list(latency_curve([1e5])) == [100_000]
 
 
 def test_a_load_takes_its_share_of_the_call(one_second_calls):
@@ -83,6 +123,14 @@ def test_a_step_compares_half_the_cache_with_twice():
 def test_a_flat_curve_has_no_step():
     found = steps(CACHES, dict.fromkeys(SIZES, 7.0), dict.fromkeys(SIZES, 1e-9))
     assert set(found.values()) == {(1.0, 1.0)}
+
+
+def test_a_curve_that_is_zero_somewhere_is_refused():
+    ones, zero = dict.fromkeys(SIZES, 1.0), dict.fromkeys(SIZES, 0.0)
+    with pytest.raises(ValueError, match="reads must be above zero everywhere"):
+        steps(CACHES, zero, ones)
+    with pytest.raises(ValueError, match="waits must be above zero everywhere"):
+        steps(CACHES, ones, zero)
 
 
 def test_a_cache_that_the_curve_does_not_reach_is_left_out():

@@ -87,9 +87,13 @@ def test_negative_bytes_and_latencies_are_refused():
         transfer_s(-1, 1)
     with pytest.raises(ValueError, match=r"latency_s must be zero or more; got -1"):
         transfer_s(1, 1, latency_s=-1)
+    with pytest.raises(ValueError, match=r"latency_s must be zero or more; got -1"):
+        all_reduce_s(1, 8, 1, latency_s=-1)
+    with pytest.raises(ValueError, match=r"n_bytes must be zero or more; got -5"):
+        all_reduce_bytes(-5, 8)
 
 
-@pytest.mark.parametrize("n_chips", [0, 1.5, math.nan])
+@pytest.mark.parametrize("n_chips", [0, 1.5, math.nan, math.inf])
 def test_an_impossible_number_of_chips_is_refused(n_chips):
     with pytest.raises(ValueError, match="n_chips must be a whole number, 1 or more; got"):
         all_reduce_s(1, n_chips, 1)

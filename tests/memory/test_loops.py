@@ -53,6 +53,7 @@ def test_chasing_makes_as_many_steps_as_asked(numba):
     assert loops.chase(places, 0) == 0
     assert loops.chase(places, 5) == stops[5]
     assert loops.chase(places, 17) == 0  # once around
+    assert loops.chase(places, 3, stops[5]) == stops[8]
 
 
 @pytest.mark.parametrize("all_cores", [False, True])
@@ -69,6 +70,15 @@ def test_copy_and_triad_write_every_number(numba, size):
     assert (a == b).all()
     loops.triad(a, b, c)
     assert (a == b + 3).all()
+
+
+def test_arrays_of_unequal_sizes_are_refused(numba):
+    """Compiled loops do not look: they would read past the end."""
+    long, short = np.zeros(8, "f"), np.zeros(7, "f")
+    with pytest.raises(ValueError, match=r"equal sizes; got \[8, 7\]"):
+        loops.copy(long, short)
+    with pytest.raises(ValueError, match=r"equal sizes; got \[8, 8, 7\]"):
+        loops.triad(long, long, short)
 
 
 def test_without_numba_the_command_is_named(monkeypatch):

@@ -98,36 +98,36 @@ def test_a_size_given_in_decimal_units_is_accepted():
 # The default working set
 
 
-def a_machine(monkeypatch, *, cache_bytes, memory_bytes):
-    card = MachineCard("A chip", 2, cache_bytes, memory_bytes, None, "3.11", None, None)
+def a_machine(monkeypatch, *, caches_bytes, memory_bytes):
+    card = MachineCard("A chip", 2, {}, memory_bytes, None, "3.11", None, None, caches_bytes)
     monkeypatch.setattr(measure, "card", lambda: card)
 
 
 def test_the_default_is_past_every_cache(monkeypatch):
-    a_machine(monkeypatch, cache_bytes={"L2": MIB, "L3": 512 * MIB}, memory_bytes=512 * GIB)
+    a_machine(monkeypatch, caches_bytes=512 * MIB, memory_bytes=512 * GIB)
     assert measure.default_working_set() == 4 * 512 * MIB
 
 
 def test_the_default_is_at_least_256_mib(monkeypatch):
-    a_machine(monkeypatch, cache_bytes={"L2": MIB}, memory_bytes=512 * GIB)
+    a_machine(monkeypatch, caches_bytes=MIB, memory_bytes=512 * GIB)
     assert measure.default_working_set() == 256 * MIB
 
 
 def test_the_default_leaves_a_small_machine_its_memory(monkeypatch):
-    a_machine(monkeypatch, cache_bytes={"L2": MIB}, memory_bytes=1 * GIB)
+    a_machine(monkeypatch, caches_bytes=MIB, memory_bytes=1 * GIB)
     assert measure.default_working_set() == 128 * MIB
 
 
 @pytest.mark.parametrize(("free_bytes", "wanted"), [(78 * GIB, 4 * GIB), (2 * GIB, GIB // 2)])
 def test_the_default_on_a_gpu_knows_the_gpu_and_not_the_host(monkeypatch, free_bytes, wanted):
     torch = pytest.importorskip("torch", reason="torch is not installed here.")
-    a_machine(monkeypatch, cache_bytes={"L3": 512 * MIB}, memory_bytes=1 * GIB)
+    a_machine(monkeypatch, caches_bytes=512 * MIB, memory_bytes=1 * GIB)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free_bytes, 80 * GIB))
     assert measure.default_working_set("cuda") == wanted
 
 
 def test_an_unknown_machine_has_a_default_too(monkeypatch):
-    a_machine(monkeypatch, cache_bytes={}, memory_bytes=None)
+    a_machine(monkeypatch, caches_bytes=None, memory_bytes=None)
     assert measure.default_working_set() == 256 * MIB
 
 
@@ -142,6 +142,12 @@ def test_an_unknown_kernel_is_refused_with_those_there_are():
 def test_a_tiny_working_set_is_refused():
     with pytest.raises(ValueError, match="working_set_bytes must be 1024 or more; got 1023"):
         measure_bandwidth("copy", working_set_bytes=1023, device="cpu")
+
+
+@pytest.mark.parametrize("size", [math.nan, math.inf])
+def test_a_working_set_that_is_no_size_is_refused(size):
+    with pytest.raises(ValueError, match=f"1024 or more; got {size}"):
+        measure_bandwidth("copy", working_set_bytes=size, device="cpu")
 
 
 def test_an_unknown_device_is_refused():

@@ -244,13 +244,13 @@ def test_a_published_prediction_that_beats_the_lower_bound_is_found_out():
 # Refusals
 
 
-@pytest.mark.parametrize("bad", [0, -1, math.nan])
+@pytest.mark.parametrize("bad", [0, -1, 1.5, math.nan, math.inf])
 def test_a_pass_without_requests_or_tokens_is_refused(bad):
-    with pytest.raises(ValueError, match="batch must be 1 or more; got"):
+    with pytest.raises(ValueError, match="batch must be a whole number, 1 or more; got"):
         decode_work(TINY, batch=bad, context=1)
-    with pytest.raises(ValueError, match="context must be 1 or more; got"):
+    with pytest.raises(ValueError, match="context must be a whole number, 1 or more; got"):
         decode_work(TINY, batch=1, context=bad)
-    with pytest.raises(ValueError, match="tokens must be 1 or more; got"):
+    with pytest.raises(ValueError, match="tokens must be a whole number, 1 or more; got"):
         prefill_work(TINY, tokens=bad)
 
 
