@@ -4,7 +4,8 @@ Read it from the bottom up; imports only ever point down this list:
 
     core         units, timing, the machine card, facts, figures, exercise checks
     atlas        every number of the book with its source: chips, links, models, prices, players
-    memory       why the processor waits: bandwidth, the roofline, work per byte
+    memory       why the processor waits: bandwidth, the roofline, work per byte, links
+    processors   why a matrix multiply is fast: a ladder of kernels, caches, arrays, number formats
 
 ``import stackkit`` loads nothing; import the layer you need.
 """

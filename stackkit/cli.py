@@ -1,6 +1,7 @@
-"""The command line: ``stackkit facts``, ``stackkit models``, ``stackkit players``.
+"""The command line: ``stackkit facts``, ``models``, ``players`` and ``matmul``.
 
-Prints what the atlas knows, as aligned text. Knows every layer; no layer knows it.
+Prints what the atlas knows as aligned text, and climbs the matmul ladder on this machine. Knows
+every layer; no layer knows it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from stackkit import __version__, atlas
 from stackkit.atlas import evidence
@@ -24,11 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("models", help="parameters counted, beside those published")
     players = commands.add_parser("players", help="who makes what, layer by layer")
     players.add_argument("word", nargs="*", help="a part of a name, a product or a group")
+    _matmul_options(commands.add_parser("matmul", help="climb the matmul ladder on this machine"))
     given = parser.parse_args(arguments)
-    run = {"facts": facts_command, "models": models_command, "players": players_command}
+    run = {
+        "facts": facts_command,
+        "models": models_command,
+        "players": players_command,
+        "matmul": matmul_command,
+    }
     try:
         print("\n".join(run[given.command](given)))
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
     except BrokenPipeError:  # head has seen enough
@@ -45,6 +53,28 @@ def _facts_options(parser: argparse.ArgumentParser) -> None:
                        help="prices older than this, 180 days by default")  # fmt: skip
     views.add_argument("--draw", type=int, metavar="N", help="N names to trace again, unseen")
     parser.add_argument("--seed", type=int, default=1, help="of the draw")
+
+
+def _matmul_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rung", nargs="*", help="rungs to climb; default: all")
+    parser.add_argument("--n", type=int, default=1024, help="side of the matrices (default 1024)")
+    parser.add_argument("--html", metavar="FILE", help="draw the climb into a page of its own")
+
+
+def matmul_command(given: argparse.Namespace) -> list[str]:
+    """The ladder on this machine: predicted, checked, timed and drawn."""
+    from stackkit.processors.climb import climb  # needs NumPy; facts do not
+
+    if given.html and Path(given.html).exists():  # before a minute of work
+        raise ValueError(f"{given.html} is there already; name another file.")
+    found = climb(given.n, given.rung, progress=lambda line: print(line, file=sys.stderr))
+    lines = list(found.lines())
+    if given.html:
+        from stackkit.processors.figures import climb_figure
+
+        climb_figure(found).write_html(given.html)
+        lines.append(f"drawn in {given.html}")
+    return lines
 
 
 def facts_command(given: argparse.Namespace) -> list[str]:

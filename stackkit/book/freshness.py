@@ -1,7 +1,7 @@
 """What a page depends on besides its own text: the library and the atlas.
 
 myst-nb keys its cache of executed cells by the cell's text alone, and Sphinx re-reads a page only
-when its file changes. So the key of all Python and TOML of stackkit goes into a configuration
+when its file changes. So the key of all Python, TOML and JSON of stackkit goes into a configuration
 value (a change re-reads every page) and into the path of the cell cache (a change runs them).
 """
 
@@ -20,7 +20,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def inputs_key(package: Path = PACKAGE) -> str:
     """A hash of every source and data file that can change what a page prints."""
     digest = hashlib.sha256()
-    for path in sorted([*package.rglob("*.py"), *package.rglob("*.toml")]):
+    paths = (path for kind in ("*.py", "*.toml", "*.json") for path in package.rglob(kind))
+    for path in sorted(paths):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0")
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

@@ -21,7 +21,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from stackkit import atlas, memory
+from stackkit import atlas, memory, processors
 from stackkit.atlas import evidence
 from stackkit.core import units
 from stackkit.core.fact import Fact
@@ -34,8 +34,8 @@ class NumberNode(nodes.Inline, nodes.TextElement):
 def vocabulary() -> dict[str, Any]:
     """What ``calc`` and ``define`` may use: the atlas, the layers' public names, units, math."""
     names: dict[str, Any] = {"atlas": atlas, "evidence": evidence, "memory": memory}
-    names |= {"units": units, "math": math}
-    for module in (atlas, memory):
+    names |= {"processors": processors, "units": units, "math": math}
+    for module in (atlas, memory, processors):
         names |= {name: getattr(module, name) for name in module.__all__ if name != "memory"}
     return names
 

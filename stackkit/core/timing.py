@@ -90,12 +90,23 @@ def bench(
 
 
 def race(
-    contestants: Mapping[str, Callable[[], object]], *, rounds: int = 7, warmup: int = 1
+    contestants: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 7,
+    warmup: int = 1,
+    rest_s: float = 0.0,
 ) -> Race:
     """Time several functions in turns and compare them round by round.
 
     The first contestant is ours, the last one the reference that the ratios are against. The
     order is reversed every other round, so that none always runs in another's warm cache.
+
+    Args:
+        contestants: name -> what to time.
+        rounds: timed calls of each.
+        warmup: untimed calls of each before the first round.
+        rest_s: sleep so long before each timed call, and call once untimed after it. Libraries'
+            idle threads spin for a fifth of a second or so, and would take the others' cores.
 
     Raises:
         ValueError: with fewer than two contestants or rounds.
@@ -111,6 +122,9 @@ def race(
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names if turn % 2 == 0 else reversed(names):
+            if rest_s:
+                time.sleep(rest_s)
+                contestants[name]()
             times[name].append(_time_once(contestants[name]))
     reference = names[-1]
     tick_s = time.get_clock_info("perf_counter").resolution  # a time below it reads as zero

@@ -118,6 +118,7 @@ def measure_peak_flops(
     *,
     n: int | None = None,
     device: str | None = None,
+    threads: int | None = None,
     min_total_s: float = 0.3,
 ) -> PeakRun:
     """Measure the best matrix multiply that the installed library reaches.
@@ -127,6 +128,7 @@ def measure_peak_flops(
         n: side of the square matrices. Default: large enough to be limited by arithmetic,
             2048 on a CPU and 8192 on a GPU.
         device: as for ``measure_bandwidth``.
+        threads: CPU threads that torch may use; without torch all cores run, whatever is asked.
         min_total_s: time spent in timed calls.
 
     Raises:
@@ -137,7 +139,9 @@ def measure_peak_flops(
     if n < 1:
         raise ValueError(f"n must be 1 or more; got {n}.")
     library, call = matmul_call(n, n, n, dtype, device)
-    return PeakRun(n, dtype, device, library, bench(call, min_total_s=min_total_s))
+    with _threads(threads):
+        timing = bench(call, min_total_s=min_total_s)
+    return PeakRun(n, dtype, device, library, timing)
 
 
 def bandwidth_call(

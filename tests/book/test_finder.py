@@ -82,7 +82,12 @@ def test_no_two_quantities_of_a_thing_read_alike(site):
 def test_a_fact_is_linked_to_the_pages_that_use_it(site):
     row = parse(site / FACTS).find(id="h100-sxm.memory_bytes_per_s")
     links = [link["href"] for link in row.select("td:last-child a")]
-    assert links == ["7-memory.html", "../labs/7-memory.html"]
+    assert links == [
+        "6-processors.html",
+        "7-memory.html",
+        "../labs/6-processors.html",
+        "../labs/7-memory.html",
+    ]
 
 
 def test_every_source_is_listed_once(site):

@@ -227,8 +227,14 @@ def test_a_requirement_without_a_lower_bound_or_with_an_exact_one_is_found(line)
     assert unbounded([Requirement(line), Requirement("numpy>=1.26,<3")]) == [line]
 
 
+# torch with CUDA asks for one version of triton, torch for CPUs for none: a pin would forbid one.
+UNPINNED = {"triton"}
+
+
 def test_every_requirement_is_pinned_to_a_version_that_it_allows():
-    assert unmet(requirements(), constraints()) == []
+    wanted = [found for found in requirements() if found.name not in UNPINNED]
+    assert len(wanted) < len(requirements())
+    assert unmet(wanted, constraints()) == []
 
 
 @pytest.mark.parametrize("line", ["torch>=2.14", "torch<2", "triton>=3"])

@@ -102,3 +102,24 @@ def test_players_are_found_by_a_product(said):
 def test_an_unknown_player_is_refused(capsys):
     assert main(["players", "acme-rockets"]) == 1
     assert capsys.readouterr().err == "The atlas has no player with 'acme-rockets'.\n"
+
+
+def test_the_ladder_is_climbed_and_drawn(said, tmp_path, monkeypatch):
+    pytest.importorskip("numba", reason="numba is not installed here.")
+    page = tmp_path / "climb.html"
+    lines = said("matmul", "numpy-rows", "numpy", "--n", "16", "--html", str(page)).splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["numpy-rows", "numpy"]
+    assert "plotly" in page.read_text(encoding="utf-8")
+
+
+def test_a_drawing_that_is_there_is_not_overwritten(tmp_path, capsys):
+    page = tmp_path / "climb.html"
+    page.write_text("mine")
+    assert main(["matmul", "numpy", "--n", "8", "--html", str(page)]) == 1
+    assert "is there already; name another file" in capsys.readouterr().err
+    assert page.read_text() == "mine"
+
+
+def test_an_unknown_rung_is_refused_in_a_sentence(capsys):
+    assert main(["matmul", "fast"]) == 1
+    assert "No rung is named 'fast'; the ladder has python" in capsys.readouterr().err

@@ -219,3 +219,12 @@ def test_a_race_on_an_unknown_load_is_not_called_busy(monkeypatch, clock, tmp_pa
     monkeypatch.setattr(timing, "Path", lambda path: tmp_path / "no-such-file")
     result = race({"a": clock.takes(1.0), "b": clock.takes(1.0)})
     assert (result.others_cores, result.busy) == (None, False)
+
+
+def test_after_a_rest_each_is_called_once_more_before_it_is_timed(monkeypatch):
+    """So that its own threads are awake and the others' asleep."""
+    slept, calls = [], []
+    monkeypatch.setattr(timing.time, "sleep", slept.append)
+    race({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, rest_s=0.25)
+    assert slept == [0.25] * 4
+    assert calls == ["a", "b", *"aabb", *"bbaa"]

@@ -1,0 +1,62 @@
+"""Bytes between memory and the last cache, by loop order: what the roofline needs of a rung.
+
+Counted is what moves when matrices do not fit: an (m, k), a (k, n) and an (m, n) matrix of fp32 and
+a cache of ``cache_bytes``. A matrix is read once if it stays in the cache until it is wanted again,
+else as often as the loops come back to it. That is a model of an ideal cache: sets, other programs
+and prefetching are not in it (``caches`` simulates sets). Sources: Lam, Rothberg and Wolf, ASPLOS
+1991; of the lower bound Hong and Kung, STOC 1981, its constant Smith et al., arXiv 1702.02017.
+"""
+
+from __future__ import annotations
+
+import math
+
+FLOAT_BYTES = 4
+LINE_BYTES = 64
+
+
+def ijk(m: int, k: int, n: int, cache_bytes: float) -> float:
+    """b is walked once for each row of a, down its columns: a line for each number."""
+    a, b = _once(m, k), _once(k, n)
+    if b > cache_bytes:
+        b *= m
+        if k * LINE_BYTES > cache_bytes:  # a line is gone before the next column wants it
+            b *= LINE_BYTES / FLOAT_BYTES
+            a *= n  # and so is the row of a
+    return a + b + _once(m, n)
+
+
+def ikj(m: int, k: int, n: int, cache_bytes: float) -> float:
+    """b is walked once for each row of a, along its rows."""
+    times = 1 if k * n * FLOAT_BYTES <= cache_bytes else m
+    return _once(m, k) + times * _once(k, n) + _once(m, n)
+
+
+def tiled(
+    m: int, k: int, n: int, cache_bytes: float, *, rows: int, columns: int, depth: int
+) -> float:
+    """Blocks of ``rows`` x ``columns`` of c, each a sum over ``depth`` at a time.
+
+    a is read again for each block of columns, b for each block of rows, c for each block of depth.
+    """
+    a = _again(m, k, math.ceil(n / columns), cache_bytes)
+    b = _again(k, n, math.ceil(m / rows), cache_bytes)
+    c = _again(m, n, 2 * math.ceil(k / depth) - 1, cache_bytes)
+    return a + b + c
+
+
+def least(m: int, k: int, n: int, cache_bytes: float) -> float:
+    """What no order can beat: each matrix once, and 2 m n k / sqrt(S) for a cache of S numbers."""
+    cached = cache_bytes / FLOAT_BYTES
+    bound = FLOAT_BYTES * (2 * m * n * k / math.sqrt(cached) - 2 * cached)
+    return max(bound, _once(m, k) + _once(k, n) + _once(m, n))
+
+
+def _once(rows: int, columns: int) -> float:
+    return float(FLOAT_BYTES * rows * columns)
+
+
+def _again(rows: int, columns: int, times: int, cache_bytes: float) -> float:
+    """A matrix that is wanted so often: read once if it fits half the cache."""
+    fits = _once(rows, columns) <= cache_bytes / 2
+    return _once(rows, columns) * (1 if fits else max(times, 1))
