@@ -20,7 +20,7 @@ VENV = os.path.join(ROOT, ".venv")
 STAMP = os.path.join(VENV, "stackkit-installed")
 NEEDED_GB = 4
 OLDEST = (3, 11)
-EXTRAS = "torch,labs,book,test"
+EXTRAS = "torch,labs,book,test" + (",gpu" if os.environ.get("CI") else "")
 # PyTorch's own index of builds without CUDA; on Linux the registry's build brings gigabytes of it.
 TORCH_CPU_HOST = "download.pytorch.org"
 

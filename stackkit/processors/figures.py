@@ -27,7 +27,7 @@ def climb_figure(climb: Climb):
             x=rounded(step.intensity for step in steps),
             y=rounded(step.flops_per_s / GIGA for step in steps),
             text=[step.rung.name for step in steps],
-            textposition="middle left" if cores == "one" else _spread(len(steps)),
+            textposition=_spread(len(steps), "left" if cores == "one" else "right"),
             mode="markers+text",
             name=f"rungs on {name}",
             marker={"color": PALETTE[2 + i], "symbol": SYMBOLS[i], "size": 10},
@@ -36,7 +36,7 @@ def climb_figure(climb: Climb):
     return figure
 
 
-def _spread(number: int) -> list[str]:
-    """Places for labels of markers that lie close together: around them in turn."""
-    places = ("bottom right", "middle right", "top right", "top center")
-    return [places[i % len(places)] for i in range(number)]
+def _spread(number: int, side: str) -> list[str]:
+    """Places for labels of markers that lie close together: below, beside and above in turn."""
+    heights = ("bottom", "middle", "top") if side == "right" else ("bottom", "top")
+    return [f"{heights[i % len(heights)]} {side}" for i in range(number)]
