@@ -98,11 +98,11 @@ def tiled(a, b):
 # %% [markdown]
 # ### The loops swapped
 #
-# Take one number of a, and a whole row of b. `fastmath` lets the compiler add in any order, hence in vectors.
+# Take one number of a, and a whole row of b. Nothing else changes.
 
 
 # %%
-@njit(fastmath=True)
+@njit
 def swapped(a, b):
     m, k = a.shape
     n = b.shape[1]
@@ -220,9 +220,9 @@ side = 240
 print("order            misses   formula   accesses a miss")
 for name, order, tile in (
     ("ijk", "ijk", None),
-    ("ijk, tiles 40", "ijk", 40),
+    ("ijk, tiles 32", "ijk", 32),
     ("ikj", "ikj", None),
-    ("ikj, tiles 40", "ikj", 40),
+    ("ikj, tiles 32", "ikj", 32),
 ):
     found = misses(order, side, side, side, l1, tile=tile)
     formula = predicted_misses(order, side, side, side, l1, tile=tile)

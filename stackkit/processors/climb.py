@@ -101,10 +101,12 @@ def climb(
         progress: told each rung before it runs.
 
     Raises:
-        ValueError: when ``n`` is below 1, a rung is wrong, or none is left.
+        ValueError: when ``n`` is no whole number of 1 or more, a rung is wrong, or none is left.
     """
-    if n < 1:
-        raise ValueError(f"n must be 1 or more; got {n}.")
+    if not 1 <= n < float("inf") or n != int(n):
+        raise ValueError(f"n must be a whole number, 1 or more; got {n}.")
+    n = int(n)
+    names = [names] if isinstance(names, str) else names
     rungs = [rung(name) for name in names] if names else list(LADDER.values())
     rungs = [r for r in rungs if r.timed and r.is_ready]
     if not rungs:

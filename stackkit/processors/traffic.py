@@ -32,24 +32,41 @@ def ikj(m: int, k: int, n: int, cache_bytes: float) -> float:
     return _once(m, k) + times * _once(k, n) + _once(m, n)
 
 
-def tiled(
-    m: int, k: int, n: int, cache_bytes: float, *, rows: int, columns: int, depth: int
-) -> float:
-    """Blocks of ``rows`` x ``columns`` of c, each a sum over ``depth`` at a time.
+def squares(m: int, k: int, n: int, cache_bytes: float, *, tile: int) -> float:
+    """Squares of c one after the other, each a sum along a strip of a and a strip of b.
 
-    a is read again for each block of columns, b for each block of rows, c for each block of depth.
+    The strip of a stays while a row of squares is made, if it fits; b is read again for each row.
     """
+    strip_stays = _once(tile, k) <= cache_bytes / 2
+    a = _once(m, k) if strip_stays else _again(m, k, math.ceil(n / tile), cache_bytes)
+    b = _again(k, n, math.ceil(m / tile), cache_bytes)
+    return max(a + b + _once(m, n), least(m, k, n, cache_bytes))
+
+
+def strips(m: int, k: int, n: int, cache_bytes: float, *, columns: int, depth: int) -> float:
+    """Blocks of b one after the other, ``depth`` rows of ``columns``; all rows of a pass each.
+
+    a is read again for each strip of columns; the strip of c stays between its blocks, if it fits.
+    """
+    strip_stays = _once(m, columns) <= cache_bytes / 2
+    again = 1 if strip_stays else 2 * math.ceil(k / depth) - 1
     a = _again(m, k, math.ceil(n / columns), cache_bytes)
-    b = _again(k, n, math.ceil(m / rows), cache_bytes)
-    c = _again(m, n, 2 * math.ceil(k / depth) - 1, cache_bytes)
-    return a + b + c
+    return max(a + _once(k, n) + again * _once(m, n), least(m, k, n, cache_bytes))
 
 
-def least(m: int, k: int, n: int, cache_bytes: float) -> float:
-    """What no order can beat: each matrix once, and 2 m n k / sqrt(S) for a cache of S numbers."""
-    cached = cache_bytes / FLOAT_BYTES
-    bound = FLOAT_BYTES * (2 * m * n * k / math.sqrt(cached) - 2 * cached)
-    return max(bound, _once(m, k) + _once(k, n) + _once(m, n))
+def least(
+    m: int, k: int, n: int, cache_bytes: float, *, bytes_per_value: float = FLOAT_BYTES
+) -> float:
+    """What no order can beat, with a cache of S numbers: 2 m n k / sqrt(S) - 2 S, each matrix once.
+
+    Raises:
+        ValueError: when the cache holds not even one number.
+    """
+    cached = cache_bytes / bytes_per_value
+    if not cached >= 1:
+        raise ValueError(f"A cache holds one number or more; got {cache_bytes!r} bytes.")
+    bound = 2 * m * n * k / math.sqrt(cached) - 2 * cached
+    return bytes_per_value * max(bound, m * k + k * n + m * n)
 
 
 def _once(rows: int, columns: int) -> float:

@@ -73,9 +73,9 @@ def test_a_busy_machine_makes_no_claim():
     assert "no claim" in str(Climb((step("ikj", 1e9),), {}, 1.0))
 
 
-@pytest.mark.parametrize("n", [0, -3])
-def test_a_matrix_without_rows_is_refused(n):
-    with pytest.raises(ValueError, match=f"n must be 1 or more; got {n}"):
+@pytest.mark.parametrize("n", [0, -3, 2.5, float("nan"), float("inf")])
+def test_a_matrix_without_whole_rows_is_refused(n):
+    with pytest.raises(ValueError, match=f"n must be a whole number, 1 or more; got {n}"):
         climb(n)
 
 
@@ -86,7 +86,12 @@ def test_rungs_that_cannot_be_timed_are_refused(quick):
         climb(8, ["x"])
 
 
-def test_the_roofs_of_this_machine_are_positive():
+def test_there_is_a_roof_of_one_core_and_one_of_all():
     pytest.importorskip("numba", reason="numba is not installed here.")
     roofs = module.measured_roofs()
     assert set(roofs) == {"one", "all"}
+    assert roofs["all"].bytes_per_s >= roofs["one"].bytes_per_s
+
+
+def test_a_lone_name_is_a_rung(quick):
+    assert [step.rung.name for step in climb(8, "numpy").steps] == ["numpy"]

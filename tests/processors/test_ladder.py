@@ -1,6 +1,7 @@
 """Every rung multiplies right at awkward sizes, and refuses what is no pair of matrices."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 
@@ -87,6 +88,27 @@ def test_one_nan_spoils_its_row_and_no_other(name):
     assert np.isfinite(np.delete(result, 2, axis=0)).all()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork.")
+def test_the_threads_of_a_pool_do_not_outlive_a_fork():
+    """A child has the pool and none of its threads: it must start others, not wait for those."""
+    found = ready("threads")
+    code = (
+        "import os, signal, numpy as np\n"
+        "from stackkit.processors.ladder import LADDER\n"
+        "a = np.ones((300, 300), 'f')\n"
+        "LADDER['threads'].fn(a, a)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    signal.alarm(20)\n"
+        "    LADDER['threads'].fn(a, a)\n"
+        "    os._exit(0)\n"
+        "print(os.waitpid(child, 0)[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
+    assert found.cores == "all"
+
+
 # The judge
 
 
@@ -104,6 +126,12 @@ def test_an_error_beyond_rounding_is_found(k):
     spoiled = good.copy()
     spoiled[3, 2] += 3 * (k + 2) * 2.0**-24 * (np.abs(a) @ np.abs(b))[3, 2]
     assert not is_close(spoiled, a, b)
+
+
+def test_infinite_operands_prove_nothing():
+    """With an infinite operand any error is allowed, so rubbish would pass."""
+    a, b = np.full((2, 2), np.inf, "f"), np.ones((2, 2), "f")
+    assert not is_close(np.zeros((2, 2), "f"), a, b)
 
 
 def test_a_missing_product_is_found():

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(fastmath=True)
+@njit
 def matmul(a, b):
     """(m, k) times (k, n): each row of c is a sum of rows of b."""
     m, k = a.shape

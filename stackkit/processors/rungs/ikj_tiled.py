@@ -11,7 +11,7 @@ from numba import njit
 ROWS, COLUMNS = 128, 512  # of b's block: 256 KiB in fp32
 
 
-@njit(fastmath=True)
+@njit
 def matmul(a, b):
     """(m, k) times (k, n); b is used up block by block."""
     m, k = a.shape

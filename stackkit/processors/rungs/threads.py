@@ -5,6 +5,7 @@ Nobody waits for a slower core, and no two write the same number.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from queue import Empty, SimpleQueue
@@ -45,3 +46,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads that live as long as the process: starting them costs more than a small product."""
     return ThreadPoolExecutor(threads)
+
+
+if hasattr(os, "register_at_fork"):  # a child has the pool and none of its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)

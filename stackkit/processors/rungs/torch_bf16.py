@@ -1,4 +1,4 @@
-"""torch's product in bf16: half the bytes, an eighth of the precision, and units made for it."""
+"""torch's product in bf16: half the bytes, 8 bits of precision for 24, and units made for it."""
 
 from __future__ import annotations
 
