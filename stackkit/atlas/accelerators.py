@@ -55,8 +55,13 @@ class Accelerator(Sheet):
 
     @property
     def die_area_mm2(self) -> float | None:
-        """Area of the compute die, or of all of them together."""
+        """Area of one compute die; a package may hold several."""
         return self.value("die_area_mm2")
+
+    @property
+    def compute_dies(self) -> int:
+        """Compute dies in the package, one where nothing else is printed."""
+        return int(self.value("compute_dies") or 1)
 
 
 @cache

@@ -103,8 +103,9 @@ def per_watt(chip: Accelerator, dtype: str = "bf16") -> float | None:
 
 
 def per_mm2(chip: Accelerator, dtype: str = "bf16") -> float | None:
-    """Peak over area of the compute dies, in FLOP/s per mm2; ``None`` where one is not known."""
-    return _over(chip, dtype, chip.die_area_mm2)
+    """Peak over area of all compute dies, in FLOP/s per mm2; ``None`` where one is not known."""
+    area_mm2 = chip.die_area_mm2
+    return _over(chip, dtype, None if area_mm2 is None else area_mm2 * chip.compute_dies)
 
 
 def _over(chip: Accelerator, dtype: str, size: float | None) -> float | None:

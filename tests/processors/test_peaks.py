@@ -177,6 +177,17 @@ def test_an_h100_does_1_4_trillion_for_a_joule():
     assert per_watt(chip, "fp8") == pytest.approx(2 * per_watt(chip), rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["b200-sxm", "gb200", "b300-sxm"])
+def test_two_dies_have_two_areas(name):
+    """TSMC 4N and 4NP are one process refined: transistors lie about as dense as an H100's."""
+    chip, before = accelerator(name), accelerator("h100-sxm")
+    density, density_before = (
+        c.value("transistors") / (c.die_area_mm2 * c.compute_dies) for c in (chip, before)
+    )
+    assert 1 < density / density_before < 1.4
+    assert 1 < per_mm2(chip) / per_mm2(before) < 1.4
+
+
 def test_what_is_not_published_is_none():
     v5e = accelerator("tpu-v5e")
     assert (per_watt(v5e), per_mm2(v5e)) == (None, None)
