@@ -1,8 +1,8 @@
 """The cache against states worked out by hand, a plain Python one, formulas, and cachegrind."""
 
-import builtins
 import shutil
 import subprocess
+import sys
 from collections import OrderedDict
 from itertools import product
 
@@ -478,14 +478,7 @@ def test_addresses_that_are_none_are_refused(addresses):
 
 
 def test_without_numba_the_sentence_says_how_to_install_it(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest, **more):
-        if name.partition(".")[0] == "numba":
-            raise ModuleNotFoundError("No module named 'numba'", name="numba")
-        return real(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "numba", None)
     caches._compiled.cache_clear()
     with pytest.raises(ModuleNotFoundError, match=r'needs numba.*pip install "numba>=0\.60"'):
         caches.misses("ijk", 4, 4, 4, Cache(KIB))
