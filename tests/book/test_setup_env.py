@@ -132,15 +132,22 @@ def steps(monkeypatch):
 
 
 def test_the_first_time_an_environment_is_made_and_filled(steps):
+    """With the packages, then with the weights."""
     assert setup_env.main() == 0
-    assert steps["done"] == ["venv", "pip"]
+    assert steps["done"] == ["venv", "pip", "pip"]
+
+
+def test_what_one_target_needs_is_added_to_an_environment_that_is_up_to_date(steps):
+    setup_env.main()
+    assert setup_env.main(["bench"]) == 0
+    assert steps["done"] == ["venv", "pip", "pip", "pip"]
 
 
 def test_the_second_time_nothing_is_done_and_nothing_said(steps, capsys):
     setup_env.main()
     capsys.readouterr()
     assert setup_env.main() == 0
-    assert steps["done"] == ["venv", "pip"]
+    assert steps["done"] == ["venv", "pip", "pip"]
     assert capsys.readouterr() == ("", "")
 
 
@@ -148,7 +155,7 @@ def test_changed_requirements_are_installed_into_the_same_environment(steps, mon
     setup_env.main()
     monkeypatch.setattr(setup_env, "wanted_key", lambda: "another key")
     assert setup_env.main() == 0
-    assert steps["done"] == ["venv", "pip", "pip"]
+    assert steps["done"] == ["venv", "pip", "pip", "pip", "pip"]
 
 
 def test_another_python_makes_the_environment_anew(steps, monkeypatch):
@@ -157,7 +164,7 @@ def test_another_python_makes_the_environment_anew(steps, monkeypatch):
     monkeypatch.setattr(platform, "python_version", lambda: "3.99.0")
     monkeypatch.setattr(setup_env, "wanted_key", lambda: "the key of another Python")
     assert setup_env.main() == 0
-    assert steps["done"] == ["venv", "pip", "venv", "pip"]
+    assert steps["done"] == ["venv", "pip", "pip", "venv", "pip", "pip"]
 
 
 def test_a_python_without_ensurepip_is_told_what_to_install(steps, capsys):
@@ -185,7 +192,7 @@ def test_a_failed_install_is_tried_again(steps):
     setup_env.main()
     steps["pip"] = 0
     assert setup_env.main() == 0
-    assert steps["done"] == ["venv", "pip", "pip"]
+    assert steps["done"] == ["venv", "pip", "pip", "pip"]
 
 
 # When to install again
@@ -208,7 +215,9 @@ def test_the_key_changes_with_the_requirements(name, repository):
 
 
 @pytest.mark.parametrize(
-    ("module", "attribute"), [(sys, "version"), (setup_env, "EXTRAS")], ids=["Python", "extras"]
+    ("module", "attribute"),
+    [(sys, "version"), (setup_env, "EXTRAS"), (setup_env, "WEIGHTS")],
+    ids=["Python", "extras", "weights"],
 )
 def test_the_key_changes_with_all_that_decides_what_is_installed(
     module, attribute, repository, monkeypatch
@@ -224,6 +233,10 @@ def test_pip_obeys_the_constraints_and_installs_every_extra_that_is_needed():
     assert command[command.index("-c") + 1] == "constraints.txt"
     assert command[-2:] == ["-e", f".[{setup_env.EXTRAS}]"]
     assert "--extra-index-url" not in command
+
+
+def test_the_weights_come_without_what_they_would_compile():
+    assert setup_env.weights_command()[-2:] == ["--no-deps", setup_env.WEIGHTS]
 
 
 def test_pip_is_given_the_index_of_cpu_builds_where_there_is_one():
