@@ -1,7 +1,7 @@
-"""The command line: ``stackkit facts``, ``models``, ``players`` and ``matmul``.
+"""The command line: ``stackkit facts``, ``models``, ``players``, ``matmul``, ``write`` and ``toy``.
 
-Prints what the atlas knows as aligned text, and climbs the matmul ladder on this machine. Knows
-every layer; no layer knows it.
+Prints what the atlas knows as aligned text, climbs the matmul ladder on this machine, lets a model
+write, and trains the toys again. Knows every layer; no layer knows it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     players = commands.add_parser("players", help="who makes what, layer by layer")
     players.add_argument("word", nargs="*", help="a part of a name, a product or a group")
     _matmul_options(commands.add_parser("matmul", help="climb the matmul ladder on this machine"))
+    _write_options(commands.add_parser("write", help="let a language model go on from a prompt"))
+    _toy_options(commands.add_parser("toy", help="train a toy again and compare with the shipped"))
     given = parser.parse_args(arguments)
     run = {
         "facts": facts_command,
         "models": models_command,
         "players": players_command,
         "matmul": matmul_command,
+        "write": write_command,
+        "toy": toy_command,
     }
     try:
         print("\n".join(run[given.command](given)))
@@ -74,6 +78,68 @@ def matmul_command(given: argparse.Namespace) -> list[str]:
 
         climb_figure(found).write_html(given.html)
         lines.append(f"drawn in {given.html}")
+    return lines
+
+
+def _write_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", help="text; a question where the model was taught to chat")
+    parser.add_argument("--model", default="smollm2-135m", help="a name, or a GGUF file's path")
+    parser.add_argument("--tokens", type=int, default=100, help="at most so many (default 100)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+
+
+def write_command(given: argparse.Namespace) -> list[str]:
+    """Text as it comes; the last line is empty."""
+    from stackkit import models
+
+    model, tokenizer = models.load(given.model)
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": given.prompt}])
+    for token in models.generate(
+        model,
+        tokenizer,
+        prompt,
+        max_new_tokens=given.tokens,
+        temperature=given.temperature,
+        seed=given.seed,
+    ):
+        print(token.text, end="", flush=True)
+    return [""]
+
+
+def _toy_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", default="toy", help="toy or toy-draft")
+    parser.add_argument("--steps", type=int, help="fewer than the shipped one had, for a look")
+    parser.add_argument("--ship", action="store_true", help="write it over the shipped one")
+
+
+def toy_command(given: argparse.Namespace) -> list[str]:
+    """Training from nothing, about two minutes on two cores; then both held-out losses.
+
+    Raises:
+        ValueError: when a whole run does not come within 2 % of the shipped loss.
+    """
+    from stackkit.models.loading import require
+
+    require("torch", "safetensors")
+    from stackkit.models import toy
+
+    def report(step: int, loss: float) -> None:
+        if step % 50 == 0:
+            bar = "#" * round(8 * loss)
+            print(f"step {step:4}  {loss:5.2f} nats a token  {bar}", file=sys.stderr)
+
+    made = toy.make(given.name, report=report, steps=given.steps)
+    lines = ["before:  " + made.before, "after:   " + made.after]
+    lines.append(f"held-out loss {made.held_out_loss:.3f} nats a token")
+    if given.ship:
+        toy.ship(given.name, made)
+        return [*lines, f"written to {toy.TOYS}"]
+    before = toy.shipped(given.name)["held_out_loss_nats_per_token"]
+    ratio = made.held_out_loss / before
+    lines.append(f"shipped       {before:.3f}: {ratio:.3f} times")
+    if given.steps is None and abs(ratio - 1) > toy.TOLERANCE:
+        raise ValueError("\n".join([*lines, "That is more than 2 % away from the shipped model."]))
     return lines
 
 

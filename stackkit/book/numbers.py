@@ -21,7 +21,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from stackkit import atlas, memory, processors
+from stackkit import atlas, frameworks, memory, models, processors
 from stackkit.atlas import evidence
 from stackkit.core import units
 from stackkit.core.fact import Fact
@@ -33,10 +33,14 @@ class NumberNode(nodes.Inline, nodes.TextElement):
 
 def vocabulary() -> dict[str, Any]:
     """What ``calc`` and ``define`` may use: the atlas, the layers' public names, units, math."""
-    names: dict[str, Any] = {"atlas": atlas, "evidence": evidence, "memory": memory}
-    names |= {"processors": processors, "units": units, "math": math}
-    for module in (atlas, memory, processors):
-        names |= {name: getattr(module, name) for name in module.__all__ if name != "memory"}
+    layers = {"frameworks": frameworks, "memory": memory, "models": models}
+    layers |= {"processors": processors}
+    names: dict[str, Any] = {"atlas": atlas, "evidence": evidence, "units": units, "math": math}
+    names |= layers
+    for module in (atlas, *layers.values()):
+        # What a layer imports only when asked for holds tensors; a page computes with none.
+        ready = (name for name in module.__all__ if name in vars(module) and name not in layers)
+        names |= {name: getattr(module, name) for name in ready}
     return names
 
 

@@ -123,3 +123,42 @@ def test_a_drawing_that_is_there_is_not_overwritten(tmp_path, capsys):
 def test_an_unknown_rung_is_refused_in_a_sentence(capsys):
     assert main(["matmul", "fast"]) == 1
     assert "No rung is named 'fast'; the ladder has python" in capsys.readouterr().err
+
+
+# A model that writes
+
+
+def test_write_prints_the_text_of_the_model_named(said):
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    from stackkit import models
+
+    toy, tokenizer = models.load("toy")
+    tokens = models.generate(toy, tokenizer, "The power of", max_new_tokens=8)
+    wanted = "".join(token.text for token in tokens)
+    printed = said("write", "The power of", "--model", "toy", "--tokens", "8")
+    assert printed == wanted + "\n"
+
+
+def test_write_repeats_itself_for_the_same_seed(said):
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    drawn = ["write", "A", "--model", "toy", "--tokens", "12", "--temperature", "1", "--seed"]
+    assert said(*drawn, "1") == said(*drawn, "1")
+    assert said(*drawn, "1") != said(*drawn, "2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["x", "--model", "gpt-9"], "There is no model 'gpt-9'; there are toy, "),
+        (["", "--model", "toy"], "The prompt is empty: "),
+        (["x", "--model", "toy", "--temperature", "-1"], "temperature must be 0 "),
+        (["x", "--model", "toy", "--tokens", "0"], "max_new_tokens must be 1 or more; got 0."),
+    ],
+)
+def test_what_cannot_be_written_is_refused_with_a_sentence(capsys, arguments, sentence):
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    assert main(["write", *arguments]) == 1
+    assert capsys.readouterr().err.startswith(sentence)
