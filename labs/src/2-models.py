@@ -7,7 +7,7 @@
 # [Open in Colab](https://colab.research.google.com/github/prompt-to-silicon/prompt-to-silicon/blob/main/labs/2-models.ipynb)
 # · goes with [the chapter](../chapters/2-models.md) · about 40 minutes of yours
 #
-# Stored run: {run}. Needs PyTorch, and the weights of SmolLM2-135M, a real language model of 93 MB; a CPU is enough. The same
+# Stored run: {run}. Needs PyTorch, and the weights of SmolLM2-135M, a real language model of `93 MB`; a CPU is enough. The same
 # code takes a GPU (*not yet run on a GPU*).
 
 # %% [markdown]
@@ -39,7 +39,7 @@ print(card())
 # - A model writes `24` tokens behind a prompt of `42`, computing the whole text anew for each. How many times longer does that
 #   take than keeping what it has computed?
 # - A small model guesses four tokens ahead for one five times its size, on text both were trained on. What share of its
-#   guesses will the large one keep?
+#   guesses will the large one keep, of those it looks at?
 # - A model of 135 million weights answers 16 easy questions of general knowledge with four choices each. How many are right?
 
 # %%
@@ -85,7 +85,7 @@ print([pieces[id].decode() for id in ids])
 # %% [markdown]
 # Nothing here knows English. The library's version
 # ([`bpe`](https://github.com/prompt-to-silicon/prompt-to-silicon/blob/main/stackkit/models/bpe.py)) lets no merge cross the end of
-# a word. A real tokenizer has learnt tens of thousands of merges; here is SmolLM2's on the book's prompt, digits and all.
+# a word. A real tokenizer has learnt tens of thousands of merges; here is SmolLM2's on the book's prompt.
 
 # %%
 from stackkit import models
@@ -376,7 +376,7 @@ print("same text, token for token:", all(same))
 
 # %% tags=["nbval-ignore-output"]
 acceptance = tally.acceptance
-print(f"guesses kept: {acceptance:.0%}")
+print(f"kept, of the guesses that were looked at: {acceptance:.0%}")
 print(f"tokens a pass: {tally.tokens_per_pass:.2f}")
 print(f"by the formula: {models.expected_tokens(acceptance, 4):.2f}")
 
@@ -421,9 +421,7 @@ print("the same text:", copied == plain)
 print("fewer passes than tokens:", counted.passes < counted.tokens)
 
 # %% [markdown]
-# ## 5. Train
-#
-# ### From noise
+# ### Train, from noise
 #
 # Where do weights come from? Show the model text, ask for every next token at once, and move each weight a little in the
 # direction that would have made the right ones likelier. Here are the first hundred steps of the smallest toy; the shipped
@@ -456,6 +454,45 @@ print("so does ours at first:", abs(losses[0] - np.log(1024)) < 0.1)
 print("and a hundred steps later it does not:", losses[-1] < losses[0] - 2)
 
 # %% [markdown]
+# And here is the whole run of the shipped toy, as it was stored when it was made, with what it wrote before and after:
+
+# %%
+from stackkit.core.figures import DASHES
+
+made = workshop.shipped("toy")
+figure = new_figure("Training the toy", "step", "loss (nats a token)")
+every_ten = [10 * i for i in range(len(made["losses"]))]
+held_out = made["held_out_loss_nats_per_token"]
+for i, (name, ys) in enumerate(
+    (
+        ("on the text it learns from", made["losses"]),
+        ("held-out text, at the end", [held_out] * len(every_ten)),
+    )
+):
+    figure.add_scatter(
+        x=every_ten,
+        y=ys,
+        mode="lines",
+        name=name,
+        line={"color": PALETTE[i], "dash": DASHES[i], "width": 2.5},
+    )
+figure.update_yaxes(rangemode="tozero")
+show(
+    figure,
+    caption=(
+        "Measured when the toy was made. The loss falls fast, then slowly; "
+        "on text it has not seen it ends higher than on the text it has "
+        "read some fourteen times over."
+    ),
+    alt=(
+        "Loss over 700 steps, from 6.9 down to below 2; a level line for the "
+        "held-out text lies above the end of the curve."
+    ),
+)
+print("before:", made["before"])
+print("after: ", made["after"])
+
+# %% [markdown]
 # The arithmetic of training is six operations for each weight and token: two forward, four backward. Against what the machine
 # reaches at its best, that gives *model FLOPs utilisation*, MFU.
 
@@ -477,7 +514,7 @@ print(f"counted over 6 N D: {counted_flops / rule:.2f}")
 # %% [markdown]
 # The matrices of a toy are too small to keep the multipliers fed. Large runs get a third to a half.
 #
-# ### On few weights: LoRA
+# ### Tune on few weights: LoRA
 #
 # To change a trained model's manner, most weights can stay. Beside each query and value matrix comes a product of two thin
 # ones, which starts at zero; only those learn. Ours learns to answer in one short line.
@@ -542,7 +579,7 @@ print("and it learns the form:", better < worse - 1)
 # It learns how an answer looks, not what is true: the facts asked for were not in what it was shown here. Fine-tuning on few
 # weights is like that in large models too, which is why facts are put into the prompt.
 #
-# ### On preferences: DPO
+# ### Tune on preferences: DPO
 #
 # Which of two answers is better is easier to say than what is right. *Direct preference optimisation* raises the odds of the
 # preferred one against the other, measured from where the model stood. We prefer answers with a plain unit to none.
@@ -741,7 +778,7 @@ print(
 # Read every score like that: with its number of questions, and what a guess would get.
 
 # %% [markdown]
-# ## 6. Reconcile
+# ## 5. Reconcile
 
 
 # %% tags=["nbval-ignore-output"]
@@ -760,7 +797,7 @@ print("right of 16:                 ", beside(my_right_of_16, result.right))
 # multipliers. If you were far off with the guesses: the small toy reads the same text, and most tokens of a text are easy.
 
 # %% [markdown]
-# ## 7. Break it
+# ## 6. Break it
 #
 # Attention looks at a set of tokens; it is the turning of queries and keys that tells it their order. Take the turning away,
 # change nothing else, and ask again.
@@ -789,7 +826,7 @@ print("without positions it says something else:", lost != before)
 print("put back, it says what it said:", again == before)
 
 # %% [markdown]
-# ## 8. Exercises
+# ## 7. Exercises
 #
 # **Exercise 1.** SmolLM2-135M has `134,515,008` weights and was trained on `2e12` tokens. How many FLOPs was that?
 
@@ -864,7 +901,7 @@ def speedup_solution(a, g, c):
 check("models.speedup", speedup_solution)
 
 # %% [markdown]
-# **Exercise 5.** A model solves half of the `30` problems of a mathematics contest. How wide is one side of the 95 % interval of
+# **Exercise 5.** A model solves half of the `30` problems of a mathematics contest. How wide is one side of the `95 %` interval of
 # that share, by the normal distribution?
 
 # %%
@@ -876,7 +913,7 @@ check("models.error-bar", half_width)
 check("models.error-bar", 1.96 * (0.5 * 0.5 / 30) ** 0.5)
 
 # %% [markdown]
-# ## 9. The ledger
+# ## 8. The ledger
 #
 # What this layer adds to the prompt's bill, on the book's reference, Llama 3.1 70B. The prompt's tokens are counted with
 # SmolLM2's tokenizer.
@@ -898,7 +935,7 @@ for quantity, value, unit, per in (
     )
 
 # %% [markdown]
-# ## 10. In production
+# ## 9. In production
 #
 # - [transformers](https://github.com/huggingface/transformers) has the same model in `modeling_llama.py`, for hundreds of
 #   architectures, with every kind of cache and quantisation; our logits are tested against it.

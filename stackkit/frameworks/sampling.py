@@ -6,7 +6,7 @@
 The second line is the Gumbel-max trick: it draws i with probability p_i. A draw by running sums
 would flip when a sum moves by a rounding error; this one only where two tokens are all but equal.
 And because the noise depends on the seed and the place in the text, not on what was drawn before,
-a request gives the same text alone, in a batch, or taken up again.
+a request gives the same text alone, in a batch, or taken up again, as far as its logits agree.
 Sources: Maddison et al., arXiv 1411.0030; top p: Holtzman et al., arXiv 1904.09751.
 """
 

@@ -77,7 +77,7 @@ EXERCISES: dict[str, Exercise] = {
             Slip(_stops_too_soon, "The token that crosses p is kept; the likeliest always is."),
             Slip(
                 lambda probabilities, p: sum(x >= p for x in probabilities),
-                "p is what the kept ones hold together, not each of them.",
+                "Together the kept ones hold p, not each of them.",
             ),
             Slip(
                 lambda probabilities, p: math.ceil(p * len(probabilities)),
@@ -111,7 +111,7 @@ EXERCISES: dict[str, Exercise] = {
             Slip(math.sqrt(0.5 * 0.5 / 30), "That is one standard error; 95 % lie within 1.96."),
             Slip(100 * Z95 * math.sqrt(0.25 / 30), "In points; give a share below one."),
             Slip(2 * Z95 * math.sqrt(0.25 / 30), "That is the whole width; half of it was asked."),
-            Slip(Z95 * 0.25 / math.sqrt(30), "The standard error takes the root of p (1 - p)."),
+            Slip(Z95 * 0.5 / 30, "The standard error falls with the root of n, not with n."),
         ],
     ),
 }

@@ -42,8 +42,7 @@ def generate(
         ValueError: at once, when the prompt is empty, too long, or a setting is out of range.
     """
     check_settings(temperature, top_k, top_p)
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more; got {seed}.")
+    check_seed(seed)
     ids = prompt_ids(model, tokenizer, prompt, max_new_tokens)
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     return _steps(model, tokenizer, ids, max_new_tokens, settings, cache)
@@ -107,6 +106,16 @@ def prompt_ids(
             f"context is {model.max_context}. Shorten one of them."
         )
     return ids
+
+
+def check_seed(seed: int) -> None:
+    """Random numbers are drawn from a seed of 0 or more.
+
+    Raises:
+        ValueError: when it is below.
+    """
+    if seed < 0:
+        raise ValueError(f"seed must be 0 or more; got {seed}.")
 
 
 def as_batch(model: LanguageModel, ids: Sequence[int]) -> torch.Tensor:

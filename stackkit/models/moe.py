@@ -1,6 +1,7 @@
 """A mixture of experts: many feed-forwards, of which a router picks a few for each token.
 
-    p = softmax(router x);  y = sum over the k likeliest e of p_e / (sum of those) expert_e(x)
+    p = softmax(router x);  y = sum over the k likeliest e of p_e / (sum of those) expert_e(x),
+                            or p_e expert_e(x) where k is 1
     balance loss = n sum over e of (share of tokens sent to e) (mean p_e);   1 when all are even
 
 The checkpoint holds all experts, a token computes k: memory is bought by the total, arithmetic by
@@ -22,7 +23,7 @@ class Routing:
 
     probabilities: torch.Tensor  # (N, n), over all experts
     chosen: torch.Tensor  # (N, k), ids of experts, likeliest first
-    weights: torch.Tensor = field(repr=False)  # (N, k), of the chosen, adding up to 1
+    weights: torch.Tensor = field(repr=False)  # (N, k), of the chosen, adding up to 1 if k > 1
 
     @property
     def shares(self) -> torch.Tensor:
@@ -51,7 +52,10 @@ def route(scores: torch.Tensor, n_used: int) -> Routing:
         raise ValueError(f"A token can use 1 to {scores.shape[1]} experts; got {n_used}.")
     probabilities = torch.softmax(scores.float(), dim=-1)
     best, chosen = probabilities.topk(n_used, dim=-1)
-    return Routing(probabilities, chosen, best / best.sum(-1, keepdim=True))
+    # One expert alone keeps its probability, as in Switch: scaled to 1 it would teach the router
+    # nothing.
+    weights = best if n_used == 1 else best / best.sum(-1, keepdim=True)
+    return Routing(probabilities, chosen, weights)
 
 
 class MixtureOfExperts(nn.Module):

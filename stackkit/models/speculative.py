@@ -20,7 +20,7 @@ import torch
 
 from stackkit.frameworks import LanguageModel, Token, Tokenizer, distribution
 from stackkit.frameworks.sampling import check_settings, uniforms
-from stackkit.models.generation import TextStream, as_batch, prompt_ids, token
+from stackkit.models.generation import TextStream, as_batch, check_seed, prompt_ids, token
 
 DRAFT, ACCEPT, RESAMPLE = 1, 2, 3  # streams of random numbers; plain sampling has stream 0
 
@@ -137,6 +137,7 @@ def speculate(
         ValueError: as ``generate``, and for ``draft_tokens`` below 1.
     """
     check_settings(temperature, top_k, top_p)
+    check_seed(seed)
     if draft_tokens < 1:
         raise ValueError(f"draft_tokens must be 1 or more; got {draft_tokens}.")
     ids = prompt_ids(model, tokenizer, prompt, max_new_tokens)
@@ -195,6 +196,8 @@ def judge(id: int, q: np.ndarray, p: np.ndarray, seed: int, position: int) -> tu
     if u * q[id] < p[id]:
         return id, True
     rest = np.maximum(p - q, 0)
+    if not rest.any():  # p and q are the same but for rounding
+        return id, True
     return draw(rest / rest.sum(), seed, position, RESAMPLE), False
 
 

@@ -120,7 +120,7 @@ class Transformer(nn.Module):
         Raises:
             ValueError: when there is no token, or the text gets longer than ``max_context``.
         """
-        T, start = ids.shape[1], cache.length if cache else 0
+        T, start = ids.shape[1], 0 if cache is None else cache.length
         if T < 1 or start + T > self.max_context:
             raise ValueError(
                 f"The model takes 1 to {self.max_context} tokens; got {start + T}. "
@@ -132,7 +132,7 @@ class Transformer(nn.Module):
         x = self.embed(ids)  # (B, T, E)
         for i, layer in enumerate(self.layers):
             x = layer(x, turns, cache, i)
-        if cache:
+        if cache is not None:
             cache.advance(T)
         return self.head(self.norm(x if last is None else x[:, -last:]))
 
@@ -190,7 +190,7 @@ class Attention(nn.Module):
         k = self.key(x).view(B, T, self.n_kv_heads, self.head_dim).transpose(1, 2)  # (B, K, T, D)
         v = self.value(x).view(B, T, self.n_kv_heads, self.head_dim).transpose(1, 2)
         q, k = rotate(q, turns), rotate(k, turns)
-        if cache:
+        if cache is not None:
             k, v = cache.append(i, k, v)  # (B, K, S, D)
         y = self.attend(q, k, v)  # (B, H, T, D)
         return self.output(y.transpose(1, 2).reshape(B, T, self.n_heads * self.head_dim))

@@ -83,8 +83,10 @@ def test_a_fact_is_linked_to_the_pages_that_use_it(site):
     row = parse(site / FACTS).find(id="h100-sxm.memory_bytes_per_s")
     links = [link["href"] for link in row.select("td:last-child a")]
     assert links == [
+        "2-models.html",
         "6-processors.html",
         "7-memory.html",
+        "../labs/2-models.html",
         "../labs/6-processors.html",
         "../labs/7-memory.html",
     ]

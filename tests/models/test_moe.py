@@ -54,7 +54,7 @@ def test_it_equals_a_loop_over_tokens(n_used):
                 odds = [math.exp(logit) for logit in logits]
                 used = sorted(range(N_EXPERTS), key=lambda e: -odds[e])[:n_used]
                 wanted = sum(odds[e] * layer.experts[e](token[None])[0] for e in used)
-                wanted = wanted / sum(odds[e] for e in used)
+                wanted = wanted / sum(odds if n_used == 1 else [odds[e] for e in used])
                 torch.testing.assert_close(found[b, t], wanted, rtol=1e-5, atol=1e-7)
 
 
@@ -105,12 +105,22 @@ def test_the_router_learns_and_unused_experts_do_not():
 
 
 @given(scores, st.data())
-def test_the_weights_of_the_chosen_add_up_to_1(scores, data):
+def test_the_weights_of_several_add_up_to_1(scores, data):
     n_used = data.draw(st.integers(1, scores.shape[1]))
     routing = route(scores, n_used)
     assert routing.weights.min() >= 0
-    torch.testing.assert_close(routing.weights.sum(1), torch.ones(len(scores)))
+    if n_used > 1:
+        torch.testing.assert_close(routing.weights.sum(1), torch.ones(len(scores)))
     torch.testing.assert_close(routing.probabilities.sum(1), torch.ones(len(scores)))
+
+
+def test_one_expert_alone_keeps_its_probability_so_that_the_router_learns():
+    """Switch, section 2.1: scaled to 1 it would have no gradient."""
+    scores = torch.log(torch.tensor([[0.7, 0.2, 0.1]])).requires_grad_()
+    weight = route(scores, 1).weights
+    assert weight.item() == pytest.approx(0.7)
+    weight.sum().backward()
+    assert scores.grad.abs().max() > 0.1
 
 
 @given(scores, st.data())

@@ -27,6 +27,15 @@ CASES = REFERENCE["prompts"]
 with_greedy = [case for case in CASES if case["greedy"]]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Where other programs work too, threads that wait for each other take ten times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def loaded():
     return load("smollm2-135m")
@@ -72,7 +81,7 @@ def test_logits_anywhere_are_transformers(logits):
 
 def test_a_cache_in_chunks_changes_no_logits(loaded, logits):
     model = loaded[0]
-    for found, case in zip(logits[:3], CASES, strict=False):
+    for found, case in zip(logits[:2], CASES, strict=False):
         ids, cache = torch.tensor([case["ids"]]), model.new_cache(len(case["ids"]))
         with torch.inference_mode():
             chunks = [model(chunk, cache)[0] for chunk in ids.split(5, dim=1)]
