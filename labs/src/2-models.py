@@ -231,7 +231,7 @@ def draw(top_k, top_p, temperature):
         top_p=None if top_p == "all" else float(top_p),
     )
     figure = new_figure(
-        "“… they are”: what comes next?", "", "probability (%)"
+        "“… they are”: what comes next?", "token", "probability (%)"
     )
     figure.add_bar(
         x=names, y=rounded(100 * p[best], 3), marker={"color": PALETTE[0]}
