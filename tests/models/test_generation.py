@@ -53,15 +53,6 @@ def following(prompt, answer):
     return Scripted([0] * (len(prompt.encode()) - 1) + answer + [ord(".")] * 40)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """On a busy machine a small product waits longer for a second thread than it takes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def toy():
     pytest.importorskip("safetensors")

@@ -22,15 +22,6 @@ KINDS = gguf.GGMLQuantizationType
 PACKED = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """On a busy machine a small product waits longer for a second thread than it takes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def alphabet():
     """GPT-2's characters for the bytes 0 to 255: OpenAI's own way of counting."""
     printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)}

@@ -17,15 +17,6 @@ from stackkit.models.transformer import Config, FeedForward  # noqa: E402
 E, N_EXPERTS = 6, 5
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Models this small only wait for a second one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def mixture(n_used: int, n_experts: int = N_EXPERTS) -> MixtureOfExperts:
     torch.manual_seed(0)
     config = Config(1, E, 1, 1, 2, 7, 3, 4)

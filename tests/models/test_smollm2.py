@@ -27,15 +27,6 @@ CASES = REFERENCE["prompts"]
 with_greedy = [case for case in CASES if case["greedy"]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Where other programs work too, threads that wait for each other take ten times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def loaded():
     return load("smollm2-135m")

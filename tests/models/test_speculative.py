@@ -29,15 +29,6 @@ from stackkit.models.transformer import Config, Transformer  # noqa: E402
 PROMPT = "The memory bandwidth of"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Models this small only wait for a second one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Seen:
     """A cache that keeps the ids themselves."""
 

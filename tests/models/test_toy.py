@@ -21,15 +21,6 @@ LIMIT_BYTES = 3_000_000  # of all files, which come with every install
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """A sum's order, and so its last digits, depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True, scope="module")
 def merges_learnt_once():
     """Merges depend on the text alone (test_bpe), and take seconds: five tests share them."""
     with pytest.MonkeyPatch.context() as patch:

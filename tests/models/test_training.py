@@ -22,15 +22,6 @@ from stackkit.models.training import (  # noqa: E402
 from stackkit.models.transformer import Config, Transformer  # noqa: E402
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Models this small only wait for a second one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Uniform(nn.Module):
     """Every token is as likely as every other."""
 

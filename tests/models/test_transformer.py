@@ -45,15 +45,6 @@ MODEL = made()
 IDS = torch.randint(TINY.vocab_size, (2, 11), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """On a busy machine a small product waits longer for a second thread than it takes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def by_hand(model, ids):
     """Logits of one text in numpy's float64, token by token and head by head, for its shape."""
     c = model.config

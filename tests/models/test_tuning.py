@@ -29,15 +29,6 @@ IDS = torch.arange(12).view(2, 6)
 PAIRS = [([1, 2, 3], [4, 5]), ([6], [7]), ([8, 9], [10, 11, 12])]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Models this small only wait for a second one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def model() -> Transformer:
     torch.manual_seed(0)
     return Transformer(CONFIG)
