@@ -27,7 +27,7 @@ lab: setup ## open your own copy of the labs, in my-labs/, in JupyterLab
 labs: setup ## for maintainers: run the labs and store their notebooks
 	@$(BIN)/python -m stackkit.book.labs $(LABS)
 
-bench: ## measure against peers on this machine; writes benchmarks/results.md
+bench: ## measure against peers on this machine; writes benchmarks/results/
 	@$(PYTHON) stackkit/book/setup_env.py bench
 	@$(BIN)/python -m benchmarks
 

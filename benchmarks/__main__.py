@@ -1,5 +1,10 @@
-"""``python -m benchmarks``: run every benchmark of this folder and write ``results.md``."""
+"""``python -m benchmarks [name ...]``: run benchmarks of this folder, all or those named.
 
+Each writes ``results/<name>.md`` with the machine and the day it was measured on, so that one can
+be measured again without the others.
+"""
+
+import sys
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -9,18 +14,30 @@ from stackkit import __version__
 from stackkit.core.machine import card
 
 HERE = Path(__file__).parent
+NAMES = sorted(path.stem for path in HERE.glob("[!_]*.py"))
 
 
-def main() -> None:
-    report = f"# Benchmarks\n\nWritten by `make bench` on {date.today()}, stackkit {__version__}.\n"
-    report += f"\n```text\n{card()}\n```\n"
-    for path in sorted(HERE.glob("[!_]*.py")):
-        module = import_module(f"{package}.{path.stem}")
+def main(names: list[str]) -> None:
+    """Measure and write.
+
+    Raises:
+        SystemExit: when there is no benchmark of a name.
+    """
+    unknown = set(names) - set(NAMES)
+    if unknown:
+        sys.exit(f"No benchmark is called {', '.join(sorted(unknown))}. There are {NAMES}.")
+    for name in names or NAMES:
+        module = import_module(f"{package}.{name}")
         print(f"{module.NAME} ...", flush=True)
-        report += f"\n## {module.NAME}\n\nGoal: {module.GOAL}\n\n{module.report()}\n"
-    (HERE / "results.md").write_text(report, encoding="utf-8")
-    print("Written to benchmarks/results.md.")
+        body = (
+            f"# {module.NAME}\n\nMeasured by `make bench` on {date.today()}, "
+            f"stackkit {__version__}.\n\n```text\n{card()}\n```\n\nGoal: {module.GOAL}\n\n"
+        )
+        path = HERE / "results" / f"{name}.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{body}{module.report()}\n", encoding="utf-8")
+        print(f"Written to {path.relative_to(HERE.parent)}.", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,6 +1,6 @@
 """The matmul ladder: our rungs beside torch and NumPy, and tiling where it pays. Needs torch.
 
-Besides its part of ``results.md`` it stores the climb that chapter 6 shows.
+Besides its results it stores the climb that chapter 6 shows.
 """
 
 import json
