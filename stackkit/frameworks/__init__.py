@@ -1,19 +1,31 @@
 """Software frameworks: how many requests share one model.
 
-In reading order: ``attention`` (the one place where tokens look at each other), ``cache`` (what
-they need not compute again), ``sampling`` (from logits to the next token), ``interfaces`` (what a
-model, a tokenizer and a cache must be able to do, so that models above may be anything that can).
-
-The cache in blocks and the engine that shares it among requests follow.
+In reading order: ``attention`` (the one place where tokens look at each other, three ways) and
+``traffic`` (the bytes that it moves); ``cache`` (keys and values in one piece); ``blocks`` (which
+block is whose) and ``paged_cache`` (what is in them); ``sampling`` and ``text`` (from logits to
+text); ``requests``, ``scheduler`` and ``engine`` (continuous batching); ``waste`` (what four
+policies leave unused); ``load`` (what a user feels). ``interfaces`` says what a model, a tokenizer
+and a cache must be able to do, so that models above may be anything that can.
 """
 
+from stackkit.frameworks.blocks import BlockPool
 from stackkit.frameworks.interfaces import KVCache, LanguageModel, Token, Tokenizer
+from stackkit.frameworks.requests import Request, Sampling, State
 from stackkit.frameworks.sampling import distribution, sample
+from stackkit.frameworks.scheduler import Scheduler
 
 __all__ = [
+    "BlockPool",
+    "BlockStore",
     "ContiguousCache",
+    "Engine",
     "KVCache",
     "LanguageModel",
+    "PagedCache",
+    "Request",
+    "Sampling",
+    "Scheduler",
+    "State",
     "Token",
     "Tokenizer",
     "attention",
@@ -21,7 +33,13 @@ __all__ = [
     "sample",
 ]
 
-_NEEDS_TORCH = {"ContiguousCache": "cache", "attention": "attention"}
+_NEEDS_TORCH = {
+    "BlockStore": "paged_cache",
+    "ContiguousCache": "cache",
+    "Engine": "engine",
+    "PagedCache": "paged_cache",
+    "attention": "attention",
+}
 
 
 def __getattr__(name: str):

@@ -54,6 +54,10 @@ class ContiguousCache:
         """Memory taken, used or not."""
         return self.data.numel() * self.data.element_size()
 
+    def positions(self, tokens: int) -> slice:
+        """Places in their texts of the next tokens, the same in every sequence."""
+        return slice(self.length, self.length + tokens)
+
     def append(
         self, layer: int, k: torch.Tensor, v: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -40,15 +40,22 @@ class Tokenizer(Protocol):
 
 
 class KVCache(Protocol):
-    """Keys and values of the tokens that a model has seen."""
+    """Keys and values of the tokens that a model has seen: what a model needs of them."""
 
-    length: int  # tokens kept
+    def positions(self, tokens: int) -> Any:
+        """Places in their texts of the next tokens: an index into a table with a row for each."""
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Put (B, K, T, D) of one layer behind what is there; return all of it, (B, K, S, D)."""
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Any, Any]:
+        """Put (B, K, T, D) of one layer behind what is there; return all of it, to attend to."""
 
     def advance(self, tokens: int) -> None:
         """Count ``tokens`` as kept, once every layer has appended them."""
+
+
+class RewindableCache(KVCache, Protocol):
+    """One that can also forget the end of its texts."""
+
+    length: int  # tokens kept
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from ``length`` on."""
@@ -61,12 +68,17 @@ class LanguageModel(Protocol):
     max_context: int
 
     def __call__(
-        self, ids: Tensor, cache: KVCache | None = None, *, last: int | None = None
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        *,
+        last: int | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """(B, T) ids to (B, T, V) logits, or of the ``last`` positions alone."""
+        """(B, T) ids to (B, T, V) logits, or of the ``last`` positions, or of some, alone."""
 
     def parameters(self) -> Iterator[Tensor]:
         """Its weights; ids must lie on their device."""
 
-    def new_cache(self, max_tokens: int, batch: int = 1) -> KVCache:
+    def new_cache(self, max_tokens: int, batch: int = 1) -> RewindableCache:
         """An empty cache that holds ``max_tokens`` of each of ``batch`` sequences."""

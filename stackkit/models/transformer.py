@@ -22,7 +22,7 @@ from torch import nn
 
 from stackkit.atlas import ModelSpec
 from stackkit.frameworks import KVCache
-from stackkit.frameworks.attention import naive
+from stackkit.frameworks.attention import attend
 from stackkit.frameworks.cache import ContiguousCache
 
 
@@ -73,7 +73,7 @@ _SHARED_WITH_SPEC = (
 class Transformer(nn.Module):
     """Token ids to logits; with a cache, of the new tokens alone."""
 
-    def __init__(self, config: Config, attend: Callable = naive) -> None:
+    def __init__(self, config: Config, attend: Callable = attend) -> None:
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
@@ -104,7 +104,12 @@ class Transformer(nn.Module):
         return self.config.max_context
 
     def forward(
-        self, ids: torch.Tensor, cache: KVCache | None = None, *, last: int | None = None
+        self,
+        ids: torch.Tensor,
+        cache: KVCache | None = None,
+        *,
+        last: int | None = None,
+        rows: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Logits for what follows each token.
 
@@ -113,28 +118,31 @@ class Transformer(nn.Module):
             cache: keys and values of the tokens before; the new ones are added to it.
             last: positions from the end to give logits for; default all. The output head is a
                 fifth of a small model's arithmetic: a prompt needs the last row alone.
+            rows: (R,) positions to give logits for instead, as an engine wants them.
 
         Returns:
-            (B, T, V), or (B, last, V).
+            (B, T, V), (B, last, V) or (B, R, V).
 
         Raises:
             ValueError: when there is no token, or the text gets longer than ``max_context``.
         """
-        T, start = ids.shape[1], 0 if cache is None else cache.length
-        if T < 1 or start + T > self.max_context:
+        T = ids.shape[1]
+        turns = self.turns[slice(0, T) if cache is None else cache.positions(T)]
+        if T < 1 or len(turns) < T:
+            before = 0 if cache is None else cache.positions(0).start
             raise ValueError(
-                f"The model takes 1 to {self.max_context} tokens; got {start + T}. "
+                f"The model takes 1 to {self.max_context} tokens; got {before + T}. "
                 "Shorten the text."
             )
         if last is not None and last < 1:
             raise ValueError(f"last must be 1 or more, or None for all positions; got {last}.")
-        turns = self.turns[start : start + T]
         x = self.embed(ids)  # (B, T, E)
         for i, layer in enumerate(self.layers):
             x = layer(x, turns, cache, i)
         if cache is not None:
             cache.advance(T)
-        return self.head(self.norm(x if last is None else x[:, -last:]))
+        x = x if last is None else x[:, -last:]
+        return self.head(self.norm(x if rows is None else x[:, rows]))
 
     def new_cache(self, max_tokens: int, batch: int = 1) -> ContiguousCache:
         """An empty cache that fits the model."""

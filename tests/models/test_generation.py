@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from stackkit import models  # noqa: E402
+from stackkit.frameworks.text import TextStream  # noqa: E402
 from stackkit.models.bpe import ByteBPE  # noqa: E402
-from stackkit.models.generation import TextStream, generate  # noqa: E402
+from stackkit.models.generation import generate  # noqa: E402
 
 BYTES = ByteBPE([])  # 256 bytes and the end token
 PROMPT = "The memory bandwidth of"
