@@ -6,7 +6,7 @@ Read it from the bottom up; imports only ever point down this list:
     atlas        every number of the book with its source: chips, links, models, prices, players
     memory       why the processor waits: bandwidth, the roofline, work per byte, links
     processors   why a matrix multiply is fast: a ladder of kernels, caches, arrays, number formats
-    frameworks   how many requests share one model: attention, the KV cache, sampling
+    frameworks   how many requests share one model: attention, paged KV cache, engine
     models       text becomes the next token: a transformer, its training, what a run costs
 
 ``import stackkit`` loads nothing; import the layer you need.

@@ -3,16 +3,19 @@
 In reading order: ``attention`` (the one place where tokens look at each other, three ways) and
 ``traffic`` (the bytes that it moves); ``cache`` (keys and values in one piece); ``blocks`` (which
 block is whose) and ``paged_cache`` (what is in them); ``sampling`` and ``text`` (from logits to
-text); ``requests``, ``scheduler`` and ``engine`` (continuous batching); ``waste`` (what four
-policies leave unused); ``load`` (what a user feels). ``interfaces`` says what a model, a tokenizer
+text); ``requests``, ``scheduler`` and ``engine`` (continuous batching); ``simulation`` (the same
+scheduler on simulated time); ``waste`` (what four policies leave unused); ``load`` (what a user
+feels); ``measured`` (what it reached beside others). ``interfaces`` says what a model, a tokenizer
 and a cache must be able to do, so that models above may be anything that can.
 """
 
 from stackkit.frameworks.blocks import BlockPool
 from stackkit.frameworks.interfaces import KVCache, LanguageModel, Token, Tokenizer
+from stackkit.frameworks.measured import serving
 from stackkit.frameworks.requests import Request, Sampling, State
 from stackkit.frameworks.sampling import distribution, sample
 from stackkit.frameworks.scheduler import Scheduler
+from stackkit.frameworks.traffic import naive_bytes, tiled_bytes
 
 __all__ = [
     "BlockPool",
@@ -30,7 +33,10 @@ __all__ = [
     "Tokenizer",
     "attention",
     "distribution",
+    "naive_bytes",
     "sample",
+    "serving",
+    "tiled_bytes",
 ]
 
 _NEEDS_TORCH = {

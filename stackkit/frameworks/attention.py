@@ -154,6 +154,8 @@ def paged(q: torch.Tensor, k: Paged, v: Paged, *, mask: torch.Tensor | None = No
         keys, values = (x.blocks[:, singles.table].view(K, R, -1, D) for x in (k, v))
         scores = rows @ keys.transpose(2, 3) / math.sqrt(D)  # (K, R, G, most blocks x S)
         scores.masked_fill_(singles.beyond, -math.inf)
+        # What another text left behind has weight 0, but 0 times NaN would still be NaN.
+        values.masked_fill_(singles.beyond.transpose(2, 3), 0)
         weights = torch.softmax(scores.float(), dim=-1).to(values.dtype)
         out[0, :, singles.rows] = (weights @ values).transpose(1, 2).reshape(H, R, D)
     return out

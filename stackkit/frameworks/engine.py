@@ -113,9 +113,17 @@ class Engine:
             settings: what is to be another than the parent's, ``seed`` above all.
 
         Raises:
-            ValueError: when the parent is done, or has not so many tokens.
+            ValueError: when the parent is done, has not so many tokens, or the fork could leave
+                the model's context.
         """
-        return self._arrived(self.scheduler.fork(parent, replace(parent.sampling, **settings), at))
+        sampling = replace(parent.sampling, **settings)
+        longest = (len(parent.tokens) if at is None else at) + sampling.max_new_tokens
+        if longest > self.model.max_context:
+            raise ValueError(
+                f"The fork could come to {longest} tokens; the model's context is "
+                f"{self.model.max_context}. Ask for fewer new ones, or fork earlier."
+            )
+        return self._arrived(self.scheduler.fork(parent, sampling, at))
 
     def cancel(self, request: Request) -> None:
         """End a request now; what it has written stays with it.
@@ -152,13 +160,12 @@ class Engine:
     def stream(self, request: Request) -> Iterator[Token]:
         """A request's tokens as they come; the others move along."""
         given = 0
-        while True:
-            yield from request.output[given:]
-            given = len(request.output)
-            if request.done:
-                yield from request.output[given:]
-                return
-            self.step()
+        while given < len(request.output) or not request.done:
+            if given == len(request.output):
+                self.step()
+            else:  # one by one: another stream may take a step before we are asked again
+                given += 1
+                yield request.output[given - 1]
 
     def run(self) -> None:
         """Step until every request is done."""
@@ -188,7 +195,7 @@ class Engine:
         try:
             for prompt in prompts:
                 found.append([self.submit(prompt, **settings)])
-        except ValueError:
+        except Exception:
             for (request,) in found:
                 self.cancel(request)
             raise

@@ -123,7 +123,7 @@ class Report:
     @property
     def tokens_per_s(self) -> float:
         """Throughput."""
-        return sum(len(r.output) for r in self.requests) / self.seconds
+        return sum(len(r.token_s) for r in self.requests) / self.seconds
 
     def goodput(self, *, ttft_s: float, tpot_s: float) -> float:
         """Requests per second that kept both limits; one that wrote a single token has no TPOT."""

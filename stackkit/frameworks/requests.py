@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from stackkit.frameworks.interfaces import Token
-from stackkit.frameworks.sampling import check_settings
+from stackkit.frameworks.sampling import check_seed, check_settings
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_settings(self.temperature, self.top_k, self.top_p)
-        if self.max_new_tokens < 1:
+        check_seed(self.seed)
+        if self.max_new_tokens < 1 or self.max_new_tokens % 1:
             raise ValueError(f"max_new_tokens must be 1 or more; got {self.max_new_tokens}.")
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more; got {self.seed}.")
 
 
 class State(Enum):
@@ -62,7 +61,8 @@ class Request:
     state: State = State.WAITING
     blocks: list[int] = field(default_factory=list)
     n_computed: int = 0
-    digests: list[bytes] = field(default_factory=list)  # of its full, computed blocks
+    digests: list[bytes] = field(default_factory=list)  # names of its text's full blocks, so far
+    n_named: int = 0  # of its blocks that have theirs in the pool
     n_cached: int = 0  # tokens found in the prefix cache instead of computed, each time it started
     n_preemptions: int = 0
     output: list[Token] = field(default_factory=list)  # what was given out

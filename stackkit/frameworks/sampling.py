@@ -104,7 +104,17 @@ def check_settings(temperature: float, top_k: int | None, top_p: float | None) -
     """
     if not 0 <= temperature < np.inf:
         raise ValueError(f"temperature must be 0 (the likeliest token) or more; got {temperature}.")
-    if top_k is not None and top_k < 1:
+    if top_k is not None and (top_k < 1 or top_k % 1):
         raise ValueError(f"top_k must be 1 or more, or None for all tokens; got {top_k}.")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, or None for all; got {top_p}.")
+
+
+def check_seed(seed: int) -> None:
+    """Random numbers are drawn from a whole seed of 0 to 2^128 - 1, the generator's key.
+
+    Raises:
+        ValueError: when it is another.
+    """
+    if not 0 <= seed < 2**128 or seed % 1:
+        raise ValueError(f"seed must be 0 or more, a whole number below 2^128; got {seed}.")

@@ -56,7 +56,7 @@ class Scheduler:
 
     Args:
         pool: the blocks; nobody else takes any.
-        max_tokens: that one step computes at most (a whole prompt where ``chunked`` is off).
+        max_tokens: that one step computes at most; more for a prompt where ``chunked`` is off.
         max_requests: that share a step at most.
         end_ids: tokens after which a text is over.
         prefix_caching: look for blocks of an equal beginning.
@@ -142,7 +142,8 @@ class Scheduler:
             parent.arrival,
             n_computed=computed,
             blocks=parent.blocks[: self.pool.blocks_for(computed)],
-            digests=parent.digests[: computed // self.pool.block_size],
+            digests=parent.digests[: at // self.pool.block_size],
+            n_named=min(parent.n_named, computed // self.pool.block_size),
         )
         self._check_fits(child)
         self._n_seen += 1
@@ -167,7 +168,7 @@ class Scheduler:
         for request in list(self.running):
             if request.state is not State.RUNNING:
                 continue  # preempted by one before it
-            n = self._chunk(request, left, first=not step.pieces)
+            n = self._chunk(request.n_left, left, step)
             if n and self._make_room(request, n, step):
                 left -= self._add(step, request, n)
         if step.preempted or not (self.continuous or not self.running):
@@ -224,11 +225,14 @@ class Scheduler:
 
     # One request at a time
 
-    def _chunk(self, request: Request, left: int, first: bool) -> int:
-        """How many of its tokens the next step takes."""
-        if self.chunked or request.n_left <= left:
-            return min(request.n_left, left)
-        return request.n_left if first else 0  # a whole prompt goes alone, past the budget
+    def _chunk(self, n_left: int, left: int, step: Step) -> int:
+        """How many of a request's tokens the next step takes.
+
+        A prompt that may not be cut goes past the budget, if no other prompt is in the step.
+        """
+        if self.chunked or n_left <= left:
+            return min(n_left, left)
+        return n_left if all(piece.n == 1 for piece in step.pieces) else 0
 
     def _add(self, step: Step, request: Request, n: int) -> int:
         step.pieces.append(Piece(request, request.n_computed, n, n == request.n_left))
@@ -242,20 +246,21 @@ class Scheduler:
         pool, found = self.pool, []
         if self.prefix_caching and not request.blocks:
             # The last token is computed in any case: without it there are no logits to draw from.
-            found = pool.find(chain(request.tokens[:-1], pool.block_size))
+            last = (len(request.tokens) - 1) // pool.block_size
+            found = pool.find(self._digests(request)[:last])
         need = pool.blocks_for(len(request.tokens)) - len(found) - len(request.blocks)
         need += bool(request.blocks)  # a fork may have to copy the block that it writes next
         need += sum(pool.readers[block] == 0 for block in found)  # they leave the queue too
-        if self.running and pool.n_free < need:
+        start = len(found) * pool.block_size or request.n_computed
+        n = self._chunk(len(request.tokens) - start, left, step)
+        if not n or (self.running and pool.n_free < need):
             return 0
         if found:
             for block in found:
                 pool.share(block)
-            request.blocks, request.n_computed = found, len(found) * pool.block_size
-            request.n_cached += request.n_computed
-            request.digests = chain(request.tokens[: request.n_computed], pool.block_size)
-        n = self._chunk(request, left, first=not step.pieces)
-        if not n or not self._make_room(request, n, step):
+            request.blocks, request.n_computed, request.n_named = found, start, len(found)
+            request.n_cached += start
+        if not self._make_room(request, n, step):
             return 0
         self.waiting.remove(request)
         request.state = State.RUNNING
@@ -296,7 +301,7 @@ class Scheduler:
     def _preempt(self, request: Request, step: Step) -> None:
         """Take its blocks, keep its tokens; it goes back to the others that wait, by its turn."""
         self.pool.release(request.blocks)
-        request.blocks, request.digests, request.n_computed = [], [], 0
+        request.blocks, request.n_computed, request.n_named = [], 0, 0
         request.n_preemptions += 1
         step.preempted.append(request)
         if request.state is State.RUNNING:
@@ -310,12 +315,18 @@ class Scheduler:
         request.blocks, request.state = [], state
 
     def _name_full_blocks(self, request: Request) -> None:
-        known, size = len(request.digests), self.pool.block_size
-        if not self.prefix_caching or request.n_computed // size == known:
-            return
-        request.digests = chain(request.tokens[: request.n_computed], size, request.digests)
-        for i in range(known, len(request.digests)):
-            self.pool.name(request.blocks[i], request.digests[i])
+        full = request.n_computed // self.pool.block_size
+        if self.prefix_caching and full > request.n_named:
+            digests = self._digests(request)
+            for i in range(request.n_named, full):
+                self.pool.name(request.blocks[i], digests[i])
+            request.n_named = full
+
+    def _digests(self, request: Request) -> list[bytes]:
+        """Names of all full blocks of its text; what was hashed before is not hashed again."""
+        if len(request.digests) < len(request.tokens) // self.pool.block_size:
+            request.digests = chain(request.tokens, self.pool.block_size, request.digests)
+        return request.digests
 
     def _check_fits(self, request: Request) -> None:
         need = self.pool.blocks_for(request.most_tokens)

@@ -71,16 +71,6 @@ def prompt_ids(
     return ids
 
 
-def check_seed(seed: int) -> None:
-    """Random numbers are drawn from a seed of 0 or more.
-
-    Raises:
-        ValueError: when it is below.
-    """
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more; got {seed}.")
-
-
 def as_batch(model: LanguageModel, ids: Sequence[int]) -> torch.Tensor:
     """Ids of one text as (1, T), where the model's weights are."""
     return torch.tensor([ids], device=next(iter(model.parameters())).device)

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from stackkit.frameworks import LanguageModel, Token, Tokenizer, sample
-from stackkit.frameworks.sampling import check_settings
-from stackkit.frameworks.text import TextStream, as_batch, check_seed, prompt_ids, token
+from stackkit.frameworks.sampling import check_seed, check_settings
+from stackkit.frameworks.text import TextStream, as_batch, prompt_ids, token
 
 
 def generate(

@@ -1,32 +1,29 @@
 """Tiles in Triton: the same idea in the language of GPU kernels, written in Python.
 
 Each program makes one tile of c; it walks along a row of tiles of a and a column of tiles of b. On
-a GPU it is compiled. Elsewhere Triton's interpreter runs it with NumPy (TRITON_INTERPRET=1, set
-before triton is first imported): right, and no measure of speed. Not yet run on a GPU.
+a GPU it is compiled. Elsewhere Triton's interpreter runs it with NumPy (see ``triton_device``):
+right, and no measure of speed. Not yet run on a GPU.
 """
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import torch
 
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
-
-import triton
-import triton.language as tl
+from stackkit.processors.triton_device import device, tl, triton
 
 TILE = 32
 
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(m, k) times (k, n), a program for each tile of the result."""
+    """(m, k) times (k, n), a program for each tile of the result.
+
+    Raises:
+        RuntimeError: as ``triton_device.device``.
+    """
     (m, k), n = a.shape, b.shape[1]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    x, y = (torch.from_numpy(np.ascontiguousarray(operand)).to(device) for operand in (a, b))
-    c = torch.empty((m, n), device=device)
+    x, y = (torch.from_numpy(np.ascontiguousarray(operand)).to(device()) for operand in (a, b))
+    c = torch.empty((m, n), device=device())
     grid = (triton.cdiv(m, TILE), triton.cdiv(n, TILE))
     _one_tile[grid](x, y, c, m, n, k, TILE)
     return c.cpu().numpy()
