@@ -149,10 +149,10 @@ def paged(q: torch.Tensor, k: Paged, v: Paged, *, mask: torch.Tensor | None = No
     for text, rows in batch.chunks(every=singles is None):
         out[:, :, rows] = naive(q[:, :, rows], k.of(text), v.of(text), mask=mask)
     if singles is not None:
-        R, G = len(singles.rows), H // K
-        rows = q[0, :, singles.rows].view(K, G, R, D).transpose(1, 2)  # (K, R, G, D)
+        rows = q[0, :, singles.rows].view(K, H // K, -1, D).transpose(1, 2)  # (K, R, G, D)
+        R = rows.shape[1]
         keys, values = (x.blocks[:, singles.table].view(K, R, -1, D) for x in (k, v))
-        scores = rows @ keys.transpose(2, 3) / math.sqrt(D)  # (K, R, G, most blocks x S)
+        scores = rows / math.sqrt(D) @ keys.transpose(2, 3)  # (K, R, G, most blocks x S)
         scores.masked_fill_(singles.beyond, -math.inf)
         # What another text left behind has weight 0, but 0 times NaN would still be NaN.
         values.masked_fill_(singles.beyond.transpose(2, 3), 0)

@@ -118,7 +118,7 @@ class Engine:
         """
         sampling = replace(parent.sampling, **settings)
         longest = (len(parent.tokens) if at is None else at) + sampling.max_new_tokens
-        if longest > self.model.max_context:
+        if not parent.done and longest > self.model.max_context:
             raise ValueError(
                 f"The fork could come to {longest} tokens; the model's context is "
                 f"{self.model.max_context}. Ask for fewer new ones, or fork earlier."

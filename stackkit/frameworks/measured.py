@@ -39,7 +39,7 @@ def serving() -> Serving:
         stored["machine"],
         stored["versions"],
         [Rate(**{key: row[key] for key in Rate.__annotations__}) for row in stored["rows"]],
-        stored["profile_s"],
+        stored["parts_s"],
         stored["roof"]["weights_s"],
         stored["roof"]["bytes_per_s"],
     )

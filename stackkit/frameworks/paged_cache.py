@@ -59,7 +59,7 @@ class BlockStore:
 class Singles(NamedTuple):
     """The texts of a batch that have one new token, as one padded block."""
 
-    rows: torch.Tensor  # (R,) where their tokens stand in the batch
+    rows: torch.Tensor | slice  # where their R tokens stand in the batch
     table: torch.Tensor  # (R M,) their blocks, shorter tables filled up with their own first one
     beyond: torch.Tensor  # (1, R, 1, M S) True past a text's last token
 
@@ -106,8 +106,9 @@ class Batch:
         firsts = [sum(self.counts[:i]) for i in texts]
         places = torch.arange(M * self.block_size, device=self.device)
         ends = torch.tensor(lengths, device=self.device)
+        alone = len(texts) == len(self.counts)  # then a view will do, and no token is copied
         return Singles(
-            torch.tensor(firsts, device=self.device),
+            slice(None) if alone else torch.tensor(firsts, device=self.device),
             torch.tensor(padded, device=self.device).flatten(),
             (places >= ends[:, None])[None, :, None],
         )

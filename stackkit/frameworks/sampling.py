@@ -73,7 +73,7 @@ def distribution(
         return (np.arange(len(x)) == x.argmax()).astype(np.float64)
     x = (x - x.max()) / temperature
     if top_k is not None and top_k < len(x):
-        x = np.where(x >= np.partition(x, -top_k)[-top_k], x, -np.inf)
+        x = np.where(x >= np.partition(x, -int(top_k))[-int(top_k)], x, -np.inf)
     p = np.exp(x)
     p /= p.sum()
     if top_p is not None and top_p < 1:

@@ -220,7 +220,9 @@ def test_a_prompt_that_is_wholly_cached_does_not_give_an_empty_query(model):
     served = new_engine(model)
     served.generate([prompt_of(12)], max_new_tokens=6)
     for n in (12, 9, 8, 5, 4, 1):  # ends of blocks, and one behind them
-        ((request,),) = served.generate([prompt_of(12)[:n]], max_new_tokens=6)
+        request = served.submit(prompt_of(12)[:n], max_new_tokens=6)
+        for _ in range(6):
+            assert len(served.step()) == 1
         assert ids(request.output) == ids(alone(model, prompt_of(12)[:n], 6))
         assert request.n_cached == (n - 1) // 4 * 4
 
@@ -500,6 +502,22 @@ def test_a_bad_request_is_refused_and_the_queue_is_as_before(model, change, word
 
 
 @pytest.mark.parametrize(
+    "setting", [{"top_k": 5.0}, {"seed": 3.0}, {"max_new_tokens": 3.0}, {"temperature": 1e-300}]
+)
+def test_what_is_not_refused_at_once_never_breaks_a_step(model, setting):
+    """A slider gives 5.0 for 5. Either is fair; to stop everybody later is not."""
+    served = new_engine(model)
+    try:
+        request = served.submit([1, 2], **{"max_new_tokens": 3, "temperature": 1.0, **setting})
+    except (TypeError, ValueError):
+        assert not served.busy
+        return
+    for _ in range(3):
+        served.step()
+    assert request.done
+
+
+@pytest.mark.parametrize(
     ("bad", "error"),
     [([], ValueError), ([1, V], ValueError), ([7] * 300, ValueError), (None, TypeError)],
 )
@@ -544,8 +562,10 @@ def test_a_fork_that_would_leave_the_models_context_is_refused():
     assert len(child.output) == 3
 
 
-def test_a_fork_of_a_text_that_is_done_is_refused(model):
-    served = new_engine(model)
+@pytest.mark.parametrize("max_context", [256, 7])
+def test_a_fork_of_a_text_that_is_done_is_refused(max_context):
+    """And told why, also where it could go on no further."""
+    served = new_engine(Watched(torch.float32, max_context=max_context))
     ((parent,),) = served.generate([prompt_of(5)], max_new_tokens=2)
     with pytest.raises(ValueError, match="Submit its tokens as a new prompt"):
         served.fork(parent)

@@ -216,6 +216,14 @@ def test_new_tokens_are_written_where_the_table_says_and_nowhere_else():
     assert not bool(changed[:, 0].any())  # the other layer
 
 
+def test_attention_leaves_the_store_as_it_is():
+    texts = Texts([6, 0, 30], [1, 3, 1])
+    k, v = texts.append()
+    before = texts.store.data.clone()
+    paged(torch.cat(texts.q, dim=2), k, v)
+    assert torch.equal(texts.store.data.nan_to_num(7.0), before.nan_to_num(7.0))
+
+
 def test_a_new_token_is_seen_by_itself():
     texts = Texts([0], [1])
     torch.testing.assert_close(texts.found(), texts.v[0].repeat_interleave(2, dim=1))
@@ -266,11 +274,11 @@ def test_a_block_is_copied_in_all_layers_keys_and_values():
 
 
 def test_copies_are_made_one_after_the_other():
-    """A block may be copied away and then be overwritten by another's copy."""
-    store = BlockStore(1, 1, 1, 3, 1)
-    store.data[:, 0, 0, :, 0, 0] = torch.tensor([10.0, 11.0, 12.0])
-    store.copy([(0, 1), (2, 0)])
-    assert store.data[0, 0, 0, :, 0, 0].tolist() == [12, 10, 12]
+    """A block that was just copied to may be copied on, and then be overwritten."""
+    store = BlockStore(1, 1, 1, 4, 1)
+    store.data[:, 0, 0, :, 0, 0] = torch.tensor([10.0, 11.0, 12.0, 13.0])
+    store.copy([(0, 1), (1, 2), (3, 1)])
+    assert store.data[0, 0, 0, :, 0, 0].tolist() == [10, 13, 10, 13]
 
 
 def test_a_block_takes_the_bytes_of_kv_heads_not_of_query_heads():

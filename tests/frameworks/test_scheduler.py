@@ -498,7 +498,7 @@ def test_tokens_found_count_each_time_a_request_starts():
 
 
 def test_tokens_found_for_one_that_cannot_start_yet_count_once():
-    """It waits with the blocks that it found, loses them, and finds them again when it starts."""
+    """It is looked at in every step before, and what it finds may be lost until then."""
     m = machine(n_blocks=7, max_tokens=14, chunked=False)
     m.scheduler.submit(numbers(8), new(1))
     m.run()
@@ -529,13 +529,20 @@ def test_a_preempted_request_goes_before_those_that_came_later():
 
 
 def test_nobody_is_let_in_in_a_step_that_preempts():
-    """Or it would take the blocks that were just freed."""
-    m, _ = squeezed(max_requests=5)
-    m.step(), m.step()
-    m.scheduler.submit(numbers(1, 100), new(1))
+    """Who is short of blocks hands out none."""
+    m = machine(n_blocks=4, max_requests=2)
+    runs = m.scheduler.submit(numbers(4), new(3))
+    other = m.scheduler.submit(numbers(9, 50), new(3))
+    m.step()
+    holds = m.scheduler.fork(other, new(3), at=10)  # waits with three blocks
+    m.scheduler.fork(runs, new(1), at=1)  # waits with none, and its turn is before that
+    m.scheduler.cancel(other)
     step = m.step()
-    assert step.preempted
-    assert [piece.request.id for piece in step.pieces] == [0]
+    assert step.preempted == [holds]
+    assert pieces(step) == [(0, 4, 1, True)]
+    assert m.pool.n_free == 2  # enough for the one that waits
+    assert pieces(m.step()) == [(0, 5, 1, True), (3, 0, 1, True)]
+    m.run()
 
 
 def test_a_request_that_is_the_youngest_itself_steps_back():
