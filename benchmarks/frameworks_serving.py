@@ -77,6 +77,7 @@ def report() -> str:
         [
             f"Peers: {_versions()}. {NEW_TOKENS} new tokens for each prompt of about 40; the last "
             "contestant is the reference. " + _agreement(models),
+            f"llama.cpp was built with {models['llama.cpp'].built_with()}.",
             race_table(rows),
             "Ways of transformers that were tried first, tokens per second in one call:",
             "\n".join(
@@ -210,6 +211,11 @@ class LlamaCpp:
         self.run = api.llama_init_from_model(self.model, how)
         self.n_vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.model))
         self.batch = api.llama_batch_init(n_sequences * context, 0, 1)
+
+    def built_with(self) -> str:
+        """The instructions that this build uses, as it says."""
+        said = self.api.llama_print_system_info().decode()
+        return ", ".join(part.split("=")[0].strip() for part in said.split("|") if "= 1" in part)
 
     def texts(self, all_ids: Sequence[Sequence[int]], new: int) -> list[list[int]]:
         """Greedy texts of all prompts, one pass for each new token of all."""

@@ -81,7 +81,7 @@ class Engine:
             dtype=kept.dtype,
             device=kept.device,
         )
-        self._streams: dict[int, TextStream] = {}
+        self._streams: dict[Request, TextStream] = {}  # of those that are not done
         self.n_steps = self.n_computed = 0  # passes so far, and tokens that went through them
 
     @property
@@ -116,6 +116,7 @@ class Engine:
             ValueError: when the parent is done, has not so many tokens, or the fork could leave
                 the model's context.
         """
+        self._check_ours(parent)
         sampling = replace(parent.sampling, **settings)
         longest = (len(parent.tokens) if at is None else at) + sampling.max_new_tokens
         if not parent.done and longest > self.model.max_context:
@@ -131,8 +132,9 @@ class Engine:
         Raises:
             ValueError: when it is done already.
         """
+        self._check_ours(request)
         self.scheduler.cancel(request)
-        del self._streams[request.id]
+        del self._streams[request]
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Request, Token]]:
@@ -146,19 +148,24 @@ class Engine:
         row_of = dict(zip(writers, logits, strict=True))
         written, now = [], self.clock()
         for request in self.scheduler.commit(plan, drawn):
-            stream, row = self._streams[request.id], row_of[request]
+            stream, row = self._streams[request], row_of[request]
             told = token(self.tokenizer, row, request.tokens[-1], stream, self.alternatives)
             request.output.append(told)
             request.token_s.append(now)
             written.append((request, told))
         for request in writers:
             if request.done:
-                self._streams.pop(request.id, None)
+                self._streams.pop(request, None)
         self.n_steps, self.n_computed = self.n_steps + 1, self.n_computed + plan.n_tokens
         return written
 
     def stream(self, request: Request) -> Iterator[Token]:
-        """A request's tokens as they come; the others move along."""
+        """A request's tokens as they come; the others move along.
+
+        Raises:
+            ValueError: when it is another engine's.
+        """
+        self._check_ours(request)
         given = 0
         while given < len(request.output) or not request.done:
             if given == len(request.output):
@@ -189,6 +196,8 @@ class Engine:
         Raises:
             ValueError: as for ``submit``; then nothing was queued.
         """
+        if isinstance(prompts, str):
+            raise ValueError(f"generate takes several prompts: give it [{prompts!r}].")
         if samples < 1:
             raise ValueError(f"samples must be 1 or more; got {samples}.")
         found: list[list[Request]] = []
@@ -217,9 +226,13 @@ class Engine:
             else:
                 requests.append(self.fork(first, at=first.n_prompt, seed=seed))
 
+    def _check_ours(self, request: Request) -> None:
+        if not request.done and request not in self._streams:
+            raise ValueError(f"Request {request.id} is on its way in another engine, not in this.")
+
     def _arrived(self, request: Request) -> Request:
         request.arrived_s = self.clock()
-        self._streams[request.id] = TextStream(self.tokenizer)
+        self._streams[request] = TextStream(self.tokenizer)
         return request
 
     def _forward(self, plan: Step) -> torch.Tensor:

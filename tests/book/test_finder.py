@@ -84,6 +84,7 @@ def test_a_fact_is_linked_to_the_pages_that_use_it(site):
     links = [link["href"] for link in row.select("td:last-child a")]
     assert links == [
         "2-models.html",
+        "3-frameworks.html",
         "6-processors.html",
         "7-memory.html",
         "../labs/2-models.html",

@@ -156,19 +156,9 @@ def packages_of_layers() -> list[str]:
     return sorted(found - NOT_LAYERS)
 
 
-# Layers on which one above stands already, while their own chapter is not written.
-BEGUN = {"frameworks"}
-
-
 def test_a_layer_has_its_name_in_five_places():
     numbers = {layer.name: layer.number for layer in layers()}
-    whole = [name for name in packages_of_layers() if name not in BEGUN]
-    assert missing_places(ROOT, whole, numbers) == []
-
-
-@pytest.mark.parametrize("name", sorted(BEGUN))
-def test_a_layer_is_no_longer_begun_once_it_has_a_chapter(name):
-    assert not list((ROOT / "chapters").glob(f"*-{name}.md"))
+    assert missing_places(ROOT, packages_of_layers(), numbers) == []
 
 
 def test_the_memory_layer_is_looked_at():

@@ -5,6 +5,7 @@ models are random, with weights so large that a wrong key shows in the very next
 """
 
 import itertools
+import re
 from unittest import mock
 
 import pytest
@@ -799,3 +800,21 @@ def test_draws_depend_on_seed_and_place_alone(shared, seed, n, temperature):
     with torch.inference_mode():
         logits = model(torch.tensor([prompt_of(n)]))[0, -1]
     assert request.output[0].id == sample(logits, position=n, **how)
+
+
+def test_a_request_of_another_engine_is_refused(model):
+    mine, other = new_engine(model), new_engine(model)
+    request = other.submit(prompt_of(5), max_new_tokens=4)
+    said = "Request 0 is on its way in another engine, not in this"
+    for call in (mine.cancel, mine.fork, lambda r: next(mine.stream(r))):
+        with pytest.raises(ValueError, match=said):
+            call(request)
+    other.run()
+    assert ids(mine.stream(request)) == ids(request.output)  # what is done can be read anywhere
+
+
+def test_a_single_text_where_several_belong_is_refused(model):
+    served = new_engine(model)
+    with pytest.raises(ValueError, match=re.escape("several prompts: give it ['ABC']")):
+        served.generate("ABC", max_new_tokens=2)
+    assert not served.busy
