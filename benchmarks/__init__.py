@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from stackkit.core.timing import Race
 from stackkit.core.units import si
 
-_HEAD = "| case | contestant | rate, median (p20 to p80) | time, better peer = 1 | ours is |"
+_HEAD = "| case | contestant | rate, median (p20 to p80) | time, reference = 1 | ours is |"
 
 
 @dataclass(frozen=True)

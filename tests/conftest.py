@@ -60,3 +60,23 @@ def missing(monkeypatch):
 def without_torch(missing):
     """A machine on which torch is not installed."""
     missing("torch")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread(request):
+    """One thread of torch's for the layers with models, put back afterwards.
+
+    A small product waits longer for a second thread than it takes, on a busy machine many times as
+    long; and a sum's last digits depend on how many there are.
+    """
+    if request.path.parent.name not in ("frameworks", "models") or not importlib.util.find_spec(
+        "torch"
+    ):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

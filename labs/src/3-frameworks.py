@@ -60,7 +60,7 @@ my_times_as_fast = None
 import numpy as np
 
 
-def by_the_book(q, k, v):  # (D,), (S, D), (S, D)
+def by_the_book(q, k, v):  # (D,), (c, D), (c, D): one query, c keys
     scores = k @ q / np.sqrt(len(q))
     weights = np.exp(scores - scores.max())
     return weights @ v / weights.sum()
@@ -119,6 +119,9 @@ for tile in tiles:
     )
 written_down = naive_bytes(T, T, D, bytes_per_value=4)
 print(f"all scores written down: {written_down / MEGA:.2f} MB")
+
+# %% [markdown]
+# As many as fit: a core of an H100 has `228 KiB`, so `128` of them, in fp32.
 
 # %%
 from stackkit.core.figures import DASHES, PALETTE, new_figure, rounded, show
@@ -225,6 +228,8 @@ for prompt, ids, cache in zip(prompts, texts, caches, strict=True):
     print(f"blocks {cache.table}, the plain loop's text: {mine == plain}")
 
 # %% [markdown]
+# (The model calls `positions` once for a pass, `append` in each layer, which has `K` KV heads, and `advance` at the end.)
+#
 # Neither text lies in one piece, and neither can tell. (Where the end token comes the plain loop stops; this one goes on.)
 #
 # ### Who has which block
@@ -388,7 +393,7 @@ from stackkit.frameworks.waste import POLICIES, lengths, simulate
 chats = lengths("sharegpt", 600, seed=1)
 names = ("orca_max", "orca_pow2", "orca_oracle", "vllm")
 ledger = {policy: simulate(policy, chats) for policy in POLICIES}
-print("          holds tokens  (paper)   reserved  never used  between")
+print("          holds tokens  (paper)   reserved  never used     lost")
 for policy, name in zip(POLICIES, names, strict=True):
     share = ledger[policy]
     paper = fact(f"pagedattention-memory.{name}_tokens").value
@@ -399,7 +404,7 @@ for policy, name in zip(POLICIES, names, strict=True):
 share_used = ledger["max"].used
 
 # %% [markdown]
-# Blocks hold several times as many tokens in the same memory, so several times as many requests share each reading of the weights.
+# (Lost: by an allocator that rounds pieces up to powers of two, and holes too small for anyone.) Blocks hold several times as many tokens in the same memory, so several times as many requests share each reading of the weights.
 #
 # ### Who goes next
 #
@@ -552,7 +557,7 @@ show(
     figure,
     caption=(
         "Measured in the stored run, the roof modelled. More requests get more tokens "
-        "together; each gets fewer than it would alone, but not by far."
+        "together; two get nearly what one gets each, eight less than half."
     ),
     alt=(
         "Log-log chart over 1 to 8 requests. Tokens per second of all rise; tokens per second "
@@ -686,7 +691,8 @@ print(
 # ### Under load
 #
 # Users come when they like. Let them come faster and faster, and look at what they wait for. A clock that skips idle time keeps
-# this short.
+# this short. A request is *good* if its first token comes within five times, and each further one within twice, what an idle server
+# needs.
 
 # %% tags=["nbval-ignore-output"]
 rng = random.Random(2)
@@ -745,7 +751,7 @@ show(
     figure,
     caption=(
         "Measured in the stored run. Below capacity more users make each token somewhat "
-        "slower, for batches grow; past it the wait for the first token grows without end."
+        "slower, for batches grow; past it the wait for the first token grows as long as they come."
     ),
     alt=(
         "Milliseconds over offered load, 0.1 to 2 of capacity, on a log axis. Time per further "
@@ -873,7 +879,7 @@ def slot_solution(table, S, p):
 check("frameworks.slot", slot_solution)
 
 # %% [markdown]
-# **Exercise 3.** Two halves of a text were attended to on two chips. One found the maximum `m1` and the sum `w1` of `exp(score - m1)`,
+# **Exercise 3.** Two halves of a text were attended to on two cores. One found the maximum `m1` and the sum `w1` of `exp(score - m1)`,
 # the other `m2` and `w2`. What is the sum of both, under the maximum of both?
 
 
@@ -910,7 +916,7 @@ check("frameworks.promised", 60_000_000_000 // (131_072 * 2_048))
 check("frameworks.held", 60_000_000_000 // (131_072 * 16) // (512 // 16))
 
 # %% [markdown]
-# **Exercise 5.** A request arrived at second `0`; `times` says when each of its tokens came. What was its time per output token?
+# **Exercise 5.** A request arrived at second `0`; `times` says when each of its tokens came, two or more. What was its time per output token?
 
 
 # %%
@@ -974,8 +980,8 @@ print(
 # ## 9. In production
 #
 # - [vLLM](https://github.com/vllm-project/vllm) has the pool in `vllm/v1/core/block_pool.py` and the scheduler in
-#   `vllm/v1/core/sched/scheduler.py`; its step is ours, with more kinds of cache, several GPUs and kernels that read blocks in place.
+#   `vllm/v1/core/sched/scheduler.py`; our step is theirs, without the other kinds of cache, the several GPUs and the kernels that read blocks in place.
 # - [SGLang](https://github.com/sgl-project/sglang) keeps prefixes in a tree of tokens instead of a chain of hashes.
-# - [llama.cpp](https://github.com/ggml-org/llama.cpp) serves several sequences from one cache of cells, on any hardware; Ollama wraps
-#   such a runner.
+# - [llama.cpp](https://github.com/ggml-org/llama.cpp) serves several sequences from one cache of cells, on CPUs and most GPUs; Ollama
+#   starts its server.
 # - [FlashAttention](https://github.com/Dao-AILab/flash-attention) is the tiled attention as a kernel, with its backward pass.

@@ -150,8 +150,7 @@ def function(
             for case, w, g in zip(cases, wanted, given, strict=True)
             if not _same([g], [w], rel)
         )
-        arguments = ", ".join(f"{value:g}" for value in case)
-        return f"For ({arguments}) it should return {ours:.6g}; yours returns {theirs!r}."
+        return f"For ({_shown(case)}) it should return {ours:.6g}; yours returns {theirs!r}."
 
     return Exercise(reference, outputs, rel, tuple(slips), describe)
 
@@ -160,15 +159,19 @@ def _call(answer: Callable[..., Any], case: tuple[Any, ...]) -> float | None:
     try:
         result = answer(*case)
     except Exception as error:  # a student's code may raise anything
-        shown = ", ".join(f"{value:g}" for value in case)
         raise _Unusable(
-            f"not yet. Your function raised {type(error).__name__} for ({shown}): {error}"
+            f"not yet. Your function raised {type(error).__name__} for ({_shown(case)}): {error}"
         ) from None
     if result is None:
         return None
     if not isinstance(result, Real) or isinstance(result, bool):
         raise _Unusable(f"not yet. Return one number; yours returns {type(result).__name__}.")
     return _as_float(result)
+
+
+def _shown(case: tuple[Any, ...]) -> str:
+    """Arguments as they would be written; some are lists."""
+    return ", ".join(f"{x:g}" if isinstance(x, Real) else repr(x) for x in case)
 
 
 def _as_float(number: Real) -> float:

@@ -13,7 +13,6 @@ from stackkit.frameworks.blocks import BlockPool
 from stackkit.frameworks.interfaces import KVCache, LanguageModel, Token, Tokenizer
 from stackkit.frameworks.measured import serving
 from stackkit.frameworks.requests import Request, Sampling, State
-from stackkit.frameworks.sampling import distribution, sample
 from stackkit.frameworks.scheduler import Scheduler
 from stackkit.frameworks.traffic import naive_bytes, tiled_bytes
 
@@ -39,20 +38,22 @@ __all__ = [
     "tiled_bytes",
 ]
 
-_NEEDS_TORCH = {
+_WHEN_ASKED = {
     "BlockStore": "paged_cache",
     "ContiguousCache": "cache",
     "Engine": "engine",
     "PagedCache": "paged_cache",
     "attention": "attention",
+    "distribution": "sampling",
+    "sample": "sampling",
 }
 
 
 def __getattr__(name: str):
-    """Import what holds tensors only when it is asked for: torch takes a second or two."""
-    if name not in _NEEDS_TORCH:
+    """Import what needs torch or NumPy only when it is asked for: torch takes a second or two."""
+    if name not in _WHEN_ASKED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module = import_module(f"{__name__}.{_NEEDS_TORCH[name]}")
+    module = import_module(f"{__name__}.{_WHEN_ASKED[name]}")
     return module if name == "attention" else getattr(module, name)

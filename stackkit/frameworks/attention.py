@@ -59,7 +59,7 @@ def naive(
         mask = causal_mask(T, S, q.device)
     if mask is not None:
         scores.masked_fill_(~mask.unsqueeze(1), -math.inf)
-    weights = torch.softmax(scores.float(), dim=-1).to(v.dtype)
+    weights = torch.softmax(_wide(scores), dim=-1).to(v.dtype)
     return (weights.view(B, K, H // K * T, S) @ v).view(B, H, T, D)
 
 
@@ -98,13 +98,13 @@ def tiled(
     for t0 in range(0, T, q_tile):
         t1 = min(t0 + q_tile, T)
         rows = moved.load(q[:, :, t0:t1]).reshape(B, K, G * (t1 - t0), D) / math.sqrt(D)
-        m = torch.full((B, K, G, t1 - t0, 1), -math.inf, device=q.device)
-        w, y = torch.zeros_like(m), torch.zeros(*m.shape[:-1], D, device=q.device)
+        m = torch.full_like(_wide(rows[..., :1]), -math.inf).view(B, K, G, t1 - t0, 1)
+        w, y = torch.zeros_like(m), torch.zeros_like(m).repeat(1, 1, 1, 1, D)
         seen = S if mask is not None else S - T + t1  # what the last of these queries may look at
         for s0 in range(0, seen, k_tile):
             s1 = min(s0 + k_tile, seen)
             keys, values = moved.load(k[:, :, s0:s1]), moved.load(v[:, :, s0:s1])
-            scores = (rows @ keys.transpose(2, 3)).float().view(B, K, G, t1 - t0, s1 - s0)
+            scores = _wide(rows @ keys.transpose(2, 3)).view(B, K, G, t1 - t0, s1 - s0)
             if mask is not None:
                 may = mask[..., t0:t1, s0:s1]
             else:
@@ -156,7 +156,7 @@ def paged(q: torch.Tensor, k: Paged, v: Paged, *, mask: torch.Tensor | None = No
         scores.masked_fill_(singles.beyond, -math.inf)
         # What another text left behind has weight 0, but 0 times NaN would still be NaN.
         values.masked_fill_(singles.beyond.transpose(2, 3), 0)
-        weights = torch.softmax(scores.float(), dim=-1).to(values.dtype)
+        weights = torch.softmax(_wide(scores), dim=-1).to(values.dtype)
         out[0, :, singles.rows] = (weights @ values).transpose(1, 2).reshape(H, R, D)
     return out
 
@@ -171,6 +171,11 @@ def causal_mask(
     """(1, 1, T, S), or a part of it: True where query t, which stands at S - T + t, may look."""
     t, s = torch.arange(T, device=device)[rows], torch.arange(S, device=device)[columns]
     return (s[None, :] <= S - T + t[:, None])[None, None]
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """16-bit numbers as fp32, for exponentials and sums; others as they are."""
+    return x.float() if x.element_size() < 4 else x
 
 
 def check_shapes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:

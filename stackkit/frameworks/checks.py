@@ -39,6 +39,7 @@ def _held() -> Exercise:
                 "In blocks a text takes what it has, not 2,048.",
             ),
             Slip(blocks / (USUAL // BLOCK), "There is no part of a request."),
+            Slip(FREE_BYTES / (per_token * USUAL), "Blocks are whole, and so are requests."),
         ],
     )
 

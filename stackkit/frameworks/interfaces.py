@@ -55,6 +55,7 @@ class KVCache(Protocol):
 class RewindableCache(KVCache, Protocol):
     """One that can also forget the end of its texts."""
 
+    data: Tensor  # (2, L, B, K, S, D): keys and values, layers, texts, KV heads, tokens, head dim
     length: int  # tokens kept
 
     def truncate(self, length: int) -> None:

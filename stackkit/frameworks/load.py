@@ -7,8 +7,8 @@
 
 Throughput is what the owner of the machine sees, TTFT and TPOT what a user sees; a batch that is
 larger helps the first and hurts the last.
-Sources: the definitions of MLPerf Inference for language models; goodput as in Zhong et al.
-(DistServe), arXiv 2401.09670.
+Sources: the definitions of MLPerf Inference for language models; goodput after Zhong et al.
+(DistServe), arXiv 2401.09670, who count the rate at which nine in ten keep their limits.
 """
 
 from __future__ import annotations
@@ -69,10 +69,20 @@ class SkippingClock:
         self._skipped += max(0.0, at_s - self())
 
 
-class Server(Protocol):
-    """What serves: ``Engine`` does."""
+class Clock(Protocol):
+    """Seconds, and a way past idle ones."""
 
-    clock: SkippingClock
+    def __call__(self) -> float:
+        """Seconds since the start."""
+
+    def skip_to(self, at_s: float) -> None:
+        """Be at ``at_s`` now, unless it is past."""
+
+
+class Server(Protocol):
+    """What serves: an ``Engine`` with a ``SkippingClock``, or a ``SimulatedServer``."""
+
+    clock: Clock
     busy: bool
 
     def submit(self, prompt: Sequence[int], **settings: Any) -> Request:
@@ -83,11 +93,13 @@ class Server(Protocol):
 
 
 def serve(server: Server, trace: Sequence[Arrival]) -> Report:
-    """Let requests arrive at a server whose clock is a ``SkippingClock``, until all are done.
+    """Let requests arrive at a server, until all are done.
 
     Raises:
-        ValueError: when a request cannot be served at all.
+        ValueError: when its clock cannot skip, or a request cannot be served at all.
     """
+    if not hasattr(server.clock, "skip_to"):
+        raise ValueError("The server's clock cannot skip. Give the engine clock=SkippingClock().")
     coming = sorted(trace, key=lambda arrival: arrival.at_s)[::-1]
     requests, begun = [], server.clock()
     while coming or server.busy:
@@ -125,9 +137,13 @@ class Report:
         """Throughput."""
         return sum(len(r.token_s) for r in self.requests) / self.seconds
 
+    def kept(self, *, ttft_s: float, tpot_s: float) -> float:
+        """Share of requests that kept both limits; one that wrote a single token has no TPOT."""
+        return sum(_kept(r, ttft_s, tpot_s) for r in self.requests) / len(self.requests)
+
     def goodput(self, *, ttft_s: float, tpot_s: float) -> float:
-        """Requests per second that kept both limits; one that wrote a single token has no TPOT."""
-        return len([r for r in self.requests if _kept(r, ttft_s, tpot_s)]) / self.seconds
+        """Requests per second that kept both limits, over all of the time."""
+        return self.kept(ttft_s=ttft_s, tpot_s=tpot_s) * len(self.requests) / self.seconds
 
 
 def tpot_s(request: Request) -> float:

@@ -12,11 +12,11 @@ seed and position alone (``sampling``), what it writes after is what it would ha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
 from stackkit.frameworks.interfaces import Token
-from stackkit.frameworks.sampling import check_seed, check_settings
 
 
 @dataclass(frozen=True)
@@ -98,3 +98,27 @@ class Request:
     def turn(self) -> tuple[int, int]:
         """Its place in the order of all."""
         return self.arrival, self.id
+
+
+def check_settings(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """Refuse what cannot be sampled with.
+
+    Raises:
+        ValueError: one sentence that names the setting and its value.
+    """
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be 0 (the likeliest token) or more; got {temperature}.")
+    if top_k is not None and (top_k < 1 or top_k % 1):
+        raise ValueError(f"top_k must be 1 or more, or None for all tokens; got {top_k}.")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, or None for all; got {top_p}.")
+
+
+def check_seed(seed: int) -> None:
+    """Random numbers are drawn from a whole seed of 0 to 2^128 - 1, the generator's key.
+
+    Raises:
+        ValueError: when it is another.
+    """
+    if not 0 <= seed < 2**128 or seed % 1:
+        raise ValueError(f"seed must be 0 or more, a whole number below 2^128; got {seed}.")

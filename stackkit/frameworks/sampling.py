@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from stackkit.frameworks.requests import check_settings
+
 NOT_A_NUMBER = "A logit is not a number (NaN): the model's weights or input are broken."
 
 
@@ -77,7 +79,7 @@ def distribution(
     p = np.exp(x)
     p /= p.sum()
     if top_p is not None and top_p < 1:
-        order = np.argsort(-p, kind="stable")
+        order = np.argsort(-x, kind="stable")  # by logits: rounding can make p alike
         before = np.cumsum(p[order]) - p[order]  # held by those likelier
         p[order[before >= top_p]] = 0
         p /= p.sum()
@@ -94,27 +96,3 @@ def uniforms(n: int, seed: int, position: int, stream: int = 0) -> np.ndarray:
     # Philox computes the draw from a key and a counter: no state runs along.
     generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, position, stream]))
     return np.maximum(generator.random(n), np.finfo(np.float64).tiny)
-
-
-def check_settings(temperature: float, top_k: int | None, top_p: float | None) -> None:
-    """Refuse what cannot be sampled with.
-
-    Raises:
-        ValueError: one sentence that names the setting and its value.
-    """
-    if not 0 <= temperature < np.inf:
-        raise ValueError(f"temperature must be 0 (the likeliest token) or more; got {temperature}.")
-    if top_k is not None and (top_k < 1 or top_k % 1):
-        raise ValueError(f"top_k must be 1 or more, or None for all tokens; got {top_k}.")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, or None for all; got {top_p}.")
-
-
-def check_seed(seed: int) -> None:
-    """Random numbers are drawn from a whole seed of 0 to 2^128 - 1, the generator's key.
-
-    Raises:
-        ValueError: when it is another.
-    """
-    if not 0 <= seed < 2**128 or seed % 1:
-        raise ValueError(f"seed must be 0 or more, a whole number below 2^128; got {seed}.")

@@ -19,9 +19,11 @@ beside decodes: Agrawal et al. (Sarathi-Serve), arXiv 2403.02310; recomputation:
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from stackkit.frameworks.blocks import BlockPool, chain
 from stackkit.frameworks.requests import Request, Sampling, State
@@ -51,6 +53,9 @@ class Step:
         return sum(piece.n for piece in self.pieces)
 
 
+_turn = attrgetter("turn")
+
+
 class Scheduler:
     """Requests in, steps out.
 
@@ -62,7 +67,7 @@ class Scheduler:
         prefix_caching: look for blocks of an equal beginning.
         chunked: cut prompts that do not fit in a step.
         continuous: let new requests join while others run. Off, a batch begins when the last of
-            the one before has ended, as engines did before 2022.
+            the one before has ended, with all of its prompts at once, whatever ``max_tokens`` says.
 
     Raises:
         ValueError: when a limit is below 1.
@@ -163,15 +168,21 @@ class Scheduler:
         self._end(request, State.CANCELLED)
 
     def plan(self) -> Step:
-        """The next step; empty when there is nothing to do. Every plan must be committed."""
-        step, left = Step(), self.max_tokens
+        """The next step; empty when there is nothing to do.
+
+        Its copies must be made. Where its pieces cannot be computed, plan again.
+        """
+        step, left = Step(), self.max_tokens if self.continuous else math.inf
+        single = sum(request.n_left == 1 for request in self.running)  # those that write
         for request in list(self.running):
             if request.state is not State.RUNNING:
                 continue  # preempted by one before it
-            n = self._chunk(request.n_left, left, step)
+            single -= request.n_left == 1
+            # A prompt takes what the single tokens behind it leave.
+            n = self._chunk(request.n_left, max(0, left - single), step)
             if n and self._make_room(request, n, step):
                 left -= self._add(step, request, n)
-        if step.preempted or not (self.continuous or not self.running):
+        if step.preempted or (self.running and not self.continuous):
             return step
         while self.waiting and left > 0 and len(self.running) < self.max_requests:
             request = self.waiting[0]
@@ -336,7 +347,3 @@ class Scheduler:
                 f"ones needs {need} blocks of {self.pool.block_size} tokens; the pool has "
                 f"{self.pool.n_blocks}. Make it larger, or ask for less."
             )
-
-
-def _turn(request: Request) -> tuple[int, int]:
-    return request.turn

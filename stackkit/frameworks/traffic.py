@@ -1,9 +1,9 @@
 """Bytes that attention moves between a large slow memory and a small fast one, counted and derived.
 
-For T queries and S keys of H heads, all of dimension D, at b bytes a number:
+For T queries of H heads and S keys of K heads, all of dimension D, at b bytes a number:
 
-    naive   (2 T D + 2 S D + 4 T S) H b      scores and weights go out and come back
-    tiled   (2 T D + 2 S D ceil(T / q)) H b  keys and values pass once for each tile of q queries
+    naive   (2 T D H + 2 S D K + 4 T S H) b       scores and weights go out and come back
+    tiled   (2 T D H + 2 S D K ceil(T / q)) b     keys and values pass once for q queries each
 
 Without a mask; a causal one leaves out the tiles that no query may see.
 Source: Dao et al. (FlashAttention), arXiv 2205.14135, section 3.2, whose bound is N^2 D^2 / M with
@@ -40,18 +40,44 @@ class Traffic:
 
 
 def naive_bytes(
-    T: int, S: int, head_dim: int, n_heads: int = 1, *, bytes_per_value: float = 2
+    T: int,
+    S: int,
+    head_dim: int,
+    n_heads: int = 1,
+    n_kv_heads: int | None = None,
+    *,
+    bytes_per_value: float = 2,
 ) -> float:
-    """Bytes of attention that writes its scores and weights down, each query head with its keys."""
-    return (2 * T * head_dim + 2 * S * head_dim + 4 * T * S) * n_heads * bytes_per_value
+    """Bytes of attention that writes its scores and weights down.
+
+    Args:
+        T, S: queries and keys.
+        head_dim: D.
+        n_heads: H, of queries.
+        n_kv_heads: K; default as many.
+        bytes_per_value: of a number.
+    """
+    rows, scores = 2 * T * head_dim * n_heads, 4 * T * S * n_heads
+    return (rows + scores + 2 * S * head_dim * (n_kv_heads or n_heads)) * bytes_per_value
 
 
 def tiled_bytes(
-    T: int, S: int, head_dim: int, n_heads: int = 1, *, q_tile: int, bytes_per_value: float = 2
+    T: int,
+    S: int,
+    head_dim: int,
+    n_heads: int = 1,
+    n_kv_heads: int | None = None,
+    *,
+    q_tile: int,
+    bytes_per_value: float = 2,
 ) -> float:
-    """Bytes of attention in tiles of ``q_tile`` queries, without a mask."""
+    """Bytes of attention in tiles of ``q_tile`` queries, without a mask.
+
+    The query heads that share a KV head are in one tile. Arguments as for ``naive_bytes``.
+    """
     passes = -(-T // q_tile)
-    return (2 * T * head_dim + 2 * S * head_dim * passes) * n_heads * bytes_per_value
+    rows = 2 * T * head_dim * n_heads
+    return (rows + 2 * S * head_dim * passes * (n_kv_heads or n_heads)) * bytes_per_value
 
 
 def fast_bytes(q_tile: int, k_tile: int, head_dim: int, *, bytes_per_value: float = 2) -> float:

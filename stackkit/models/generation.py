@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from stackkit.frameworks import LanguageModel, Token, Tokenizer, sample
-from stackkit.frameworks.sampling import check_seed, check_settings
+from stackkit.frameworks.requests import check_seed, check_settings
 from stackkit.frameworks.text import TextStream, as_batch, prompt_ids, token
 
 

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from stackkit.frameworks import LanguageModel, Token, Tokenizer, distribution
-from stackkit.frameworks.sampling import check_seed, check_settings, uniforms
+from stackkit.frameworks.requests import check_seed, check_settings
+from stackkit.frameworks.sampling import uniforms
 from stackkit.frameworks.text import TextStream, as_batch, prompt_ids, token
 
 DRAFT, ACCEPT, RESAMPLE = 1, 2, 3  # streams of random numbers; plain sampling has stream 0

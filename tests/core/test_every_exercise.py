@@ -72,6 +72,17 @@ def test_no_message_tells_the_right_number(name, factor):
     assert digits not in message.replace(".", "").replace(",", "")  # -206.1 or 206,125 tell too
 
 
+@pytest.mark.parametrize("name", [name for name, e in ALL.items() if callable(e.reference)])
+def test_a_wrong_function_that_nobody_foresaw_gets_a_sentence(name):
+    """One that is far off, and one that raises: whatever its arguments are, lists too."""
+
+    def raises(*_):
+        raise RuntimeError("oh")
+
+    assert "yours returns -12345.0" in judge(ALL[name], lambda *_: -12345.0).message
+    assert "Your function raised RuntimeError for (" in judge(ALL[name], raises).message
+
+
 def test_the_search_finds_the_exercises_of_the_memory_layer():
     assert "memory.ridge-point" in ALL
 

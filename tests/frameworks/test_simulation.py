@@ -1,5 +1,7 @@
 """Simulated time: the memory layer's work mixed, and the same schedule as the engine's."""
 
+from itertools import pairwise
+
 import pytest
 
 from stackkit.atlas import model
@@ -17,7 +19,7 @@ def step(*pieces):
 
 
 def test_a_step_of_decodes_is_the_memory_layers_decode():
-    found, wanted = step_work(LLAMA, step(*[(99, 1, True)] * 7)), None
+    found = step_work(LLAMA, step(*[(99, 1, True)] * 7))
     wanted = decode_work(LLAMA, batch=7, context=100)
     assert found.flops == pytest.approx(wanted.flops, rel=1e-12)
     assert found.bytes == pytest.approx(wanted.bytes, rel=1e-12)
@@ -38,10 +40,7 @@ def test_chunks_of_a_prompt_are_as_much_arithmetic_as_the_whole():
 
 @pytest.mark.parametrize("name", ["mixtral-8x7b", "deepseek-v3", "gemma-2-9b"])
 def test_models_that_are_not_plain_are_refused(name):
-    try:
-        spec = model(name)
-    except KeyError:
-        pytest.skip(f"{name} is not in the atlas")
+    spec = model(name)
     with pytest.raises(ValueError, match="no plain dense model"):
         step_work(spec, step((0, 1, True)))
 
@@ -67,22 +66,28 @@ def test_one_request_takes_its_steps_and_nothing_else():
 
 
 def test_littles_law_holds():
-    """Requests in the house on average = rate x time in the house: true of any server."""
+    """Requests in the scheduler, over time, are the rate times the time that each stays."""
     server = SimulatedServer(
         Scheduler(BlockPool(4000, 16)), roofline_step(LLAMA, Roofline(1e15, 3e12))
     )
+    area = 0.0  # of requests x seconds, counted from the scheduler's own lists
+    plain_step = server.step
+
+    def counted():
+        nonlocal area
+        inside = len(server.scheduler.waiting) + len(server.scheduler.running)
+        before = server.clock()
+        plain_step()
+        area += inside * (server.clock() - before)
+
+    server.step = counted
     prompts = [[i] * (20 + i % 50) for i in range(300)]
     report = serve(server, poisson(prompts, 8.0, seed=3, max_new_tokens=40))
-    stays = [r.token_s[-1] - r.arrived_s for r in report.requests]
-    ends = sorted(
-        [(r.arrived_s, 1) for r in report.requests] + [(r.token_s[-1], -1) for r in report.requests]
-    )
-    inside = area = last = 0.0
-    for at, change in ends:
-        area += inside * (at - last)
-        inside, last = inside + change, at
-    mean_inside = area / last
-    assert mean_inside == pytest.approx(len(stays) / last * (sum(stays) / len(stays)), rel=1e-9)
+    served = sum(r.token_s[-1] - r.arrived_s for r in report.requests)
+    # Who comes during a step is counted from the next one on: at most a step's time each.
+    longest = max(b - a for (a, _), (b, _) in pairwise(server.steps))
+    assert 0 <= served - area <= 300 * longest
+    assert area > 0.8 * served
     assert all(len(r.token_s) == 40 for r in report.requests)
 
 
