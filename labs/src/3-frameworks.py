@@ -313,6 +313,10 @@ while server.busy:
     )
 
 
+grey = "#808890"
+colours = {"several": "#5f6b76", "free, found by name": grey, "free": grey}
+
+
 def draw(step):
     tables, readers, kept, preempted = history[int(step) - 1]
     groups = {
@@ -339,7 +343,7 @@ def draw(step):
             marker={
                 "symbol": "square-open" if pale else "square",
                 "size": 26 if name != "free" else 10,
-                "color": "#808890" if pale else PALETTE[i % len(PALETTE)],
+                "color": colours.get(name, PALETTE[i % len(PALETTE)]),
             },
         )
     figure.update_xaxes(range=[-0.6, 7.6], tickvals=list(range(8)))
@@ -519,7 +523,7 @@ for n in crowd:
     )
     least.append(n / roof.bounds(work.flops, work.bytes)[0])
     print(
-        f"{n} requests: {measured[-1]:5.1f} tokens/s, {measured[-1] / n:5.1f} each; "
+        f"{n} at once: {measured[-1]:5.1f} tokens/s, {measured[-1] / n:5.1f} each; "
         f"the roof allows {least[-1]:5.1f}"
     )
 times_more_tokens = measured[-1] / measured[0]
@@ -715,15 +719,14 @@ limit_ttft, limit_tpot = (
     2 * percentile(under(capacity / 20).tpot_s, 50),
 )
 shares, reports = [0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.5, 2.0], []
+print("load  90%: first token  each further  good requests/s")
 for share in shares:
     reports.append(under(share * capacity))
     report = reports[-1]
     good = report.goodput(ttft_s=limit_ttft, tpot_s=limit_tpot)
     print(
-        f"{share:3.1f} of capacity: first token, 90% within "
-        f"{percentile(report.ttft_s, 90) / MILLI:6.1f} ms; each further "
-        f"{percentile(report.tpot_s, 90) / MILLI:5.1f} ms; "
-        f"{good:5.1f} good requests/s"
+        f"{share:4.1f} {percentile(report.ttft_s, 90) / MILLI:14.1f} ms"
+        f" {percentile(report.tpot_s, 90) / MILLI:10.1f} ms {good:8.1f}"
     )
 
 # %% tags=["nbval-ignore-output"]
@@ -747,6 +750,7 @@ for i, (name, ys) in enumerate(
         name=name,
         marker={"color": PALETTE[i], "symbol": SYMBOLS[i], "size": 10},
     )
+figure.update_yaxes(tickvals=[2, 5, 10, 20, 50, 100, 200, 500])
 show(
     figure,
     caption=(
