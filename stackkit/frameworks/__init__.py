@@ -5,8 +5,9 @@ In reading order: ``attention`` (the one place where tokens look at each other, 
 block is whose) and ``paged_cache`` (what is in them); ``sampling`` and ``text`` (from logits to
 text); ``requests``, ``scheduler`` and ``engine`` (continuous batching); ``simulation`` (the same
 scheduler on simulated time); ``waste`` (what four policies leave unused); ``load`` (what a user
-feels); ``measured`` (what it reached beside others). ``interfaces`` says what a model, a tokenizer
-and a cache must be able to do, so that models above may be anything that can.
+feels) and ``goodput`` (how many are content); ``measured`` (what it reached beside others);
+``paged_triton`` (attention over blocks as a GPU kernel). ``interfaces`` says what a model, a
+tokenizer and a cache must be able to do, so that models above may be anything that can.
 """
 
 from stackkit.frameworks.blocks import BlockPool

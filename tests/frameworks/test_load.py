@@ -136,3 +136,11 @@ def test_a_trace_need_not_be_in_order():
     server = OneAtATime()
     trace = [Arrival(at, [1], {"max_new_tokens": 1}) for at in (3.0, 0.0)]
     assert serve(server, trace).ttft_s == pytest.approx([1.0, 1.0])
+
+
+def test_a_server_whose_clock_cannot_skip_is_refused():
+    server = OneAtATime()
+    server.clock = server.real
+    with pytest.raises(ValueError, match=re.escape("Give the engine clock=SkippingClock()")):
+        serve(server, [Arrival(0.0, [1], {"max_new_tokens": 1})])
+    assert not server.busy

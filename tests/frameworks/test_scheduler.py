@@ -1145,3 +1145,13 @@ def test_a_text_that_is_computed_again_does_not_starve_those_that_write():
         scheduler.commit(step, [0] * sum(p.writes for p in step.pieces))
     assert again.n_computed > 1
     assert old.done
+
+
+def test_a_whole_batch_begins_with_all_of_its_prompts():
+    """Or the first step's budget would decide how large a batch can be."""
+    scheduler = Scheduler(
+        BlockPool(200, 4), max_tokens=16, max_requests=8, prefix_caching=False, continuous=False
+    )
+    for i in range(9):
+        scheduler.submit(numbers(20, 100 * i), new(2))
+    assert [(p.start, p.n) for p in scheduler.plan().pieces] == [(0, 20)] * 8

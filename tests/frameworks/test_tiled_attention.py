@@ -242,3 +242,20 @@ def test_an_empty_tile_is_refused(tiles):
 def test_shapes_that_do_not_fit_are_refused_with_a_sentence(change, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         tiled(*change(*rows(1, 4, 2, 5, 5, 8)))
+
+
+@pytest.mark.parametrize(("H", "K"), [(4, 1), (6, 2), (3, 3)])
+def test_shared_keys_pass_once_for_all_the_heads_that_share_them(H, K):
+    """Counted by ``tiled``, whose tile holds all query heads of a KV head."""
+    T, S, D = 20, 33, 8
+    q, k, v = torch.randn(1, H, T, D), torch.randn(1, K, S, D), torch.randn(1, K, S, D)
+    traffic = Traffic()
+    tiled(q, k, v, mask=torch.ones(1, 1, T, S, dtype=torch.bool), q_tile=8, traffic=traffic)
+    wanted = tiled_bytes(T, S, D, H, K, q_tile=8, bytes_per_value=4)
+    assert traffic.bytes == wanted == 4 * (2 * q.numel() + 3 * (k.numel() + v.numel()))
+
+
+def test_written_scores_are_as_many_whoever_shares_the_keys():
+    T, S, D, H, K = 5, 7, 4, 6, 2
+    saved = naive_bytes(T, S, D, H) - naive_bytes(T, S, D, H, K)
+    assert saved == 2 * S * D * (H - K) * 2  # keys and values of the heads that have none, bf16
