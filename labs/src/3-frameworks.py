@@ -348,16 +348,12 @@ def draw(step):
         )
     figure.update_xaxes(range=[-0.6, 7.6], tickvals=list(range(8)))
     figure.update_yaxes(range=[2.6, -0.6], tickvals=[0, 1, 2])
-    said = f"Step {step}: {24 - groups_free(readers)} of 24 blocks in use"
+    said = f"Step {step}: {sum(n > 0 for n in readers)} of 24 blocks in use"
     if groups["several"]:
         said += f", {len(groups['several'])} of them by several texts"
     if preempted:
         said += f". {', '.join(preempted)} had to give its blocks up"
     return figure, said + "."
-
-
-def groups_free(readers):
-    return sum(n == 0 for n in readers)
 
 
 show_choices(
@@ -755,7 +751,7 @@ show(
     figure,
     caption=(
         "Measured in the stored run. Below capacity more users make each token somewhat "
-        "slower, for batches grow; past it the wait for the first token grows as long as they come."
+        "slower, for batches grow; well past it the wait for the first token grows as long as they come."
     ),
     alt=(
         "Milliseconds over offered load, 0.1 to 2 of capacity, on a log axis. Time per further "
