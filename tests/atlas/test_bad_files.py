@@ -1,6 +1,6 @@
 """A mistake in a data file is reported in a sentence, with the file and the line."""
 
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -249,6 +249,21 @@ def test_a_quantity_named_for_milliseconds_is_refused():
 def test_a_source_that_was_seen_tomorrow_is_refused():
     with pytest.raises(ValueError, match="seen on 2026-11-24, after today, 2026-11-23"):
         parse_source("sheet", SHEET, today=date(2026, 11, 23))
+
+
+def test_a_source_that_was_seen_today_far_to_the_east_is_read_here(monkeypatch):
+    """It is still the 27th in Los Angeles when the atlas says that a page was seen on the 28th."""
+    evening = datetime(2026, 11, 27, 23, 30, tzinfo=timezone(timedelta(hours=-8)))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return evening.astimezone(tz)
+
+    monkeypatch.setattr(load, "datetime", Clock)
+    assert parse_source("sheet", SHEET | {"seen_on": "2026-11-28"}).seen_on == "2026-11-28"
+    with pytest.raises(ValueError, match="after today"):
+        parse_source("sheet", SHEET | {"seen_on": "2026-11-29"})
 
 
 def test_a_source_that_speaks_for_a_later_time_than_it_was_seen_is_refused():

@@ -4,11 +4,14 @@
   "use strict";
   const DAY_MS = 24 * 60 * 60 * 1000;
 
-  /* Days since the last day that a year, a month or a day can mean. */
+  /* Days from the last day that a year, a month or a day can mean to the reader's today: whole
+     ones, as Fact.age_days counts them. Date.UTC serves for both, since its days all have 24 h. */
   function ageInDays(asOf) {
     const [year, month, day] = asOf.split("-").map(Number);
     const last = day ? Date.UTC(year, month - 1, day) : Date.UTC(year, month || 12, 0);
-    return Math.max(0, (Date.now() - last) / DAY_MS);
+    const now = new Date();
+    const today = Date.UTC(now.getFullYear(), now.getMonth(), now.getDate());
+    return Math.max(0, (today - last) / DAY_MS);
   }
 
   /* The first number of a cell of speeds: "under 1.37 million", "3,010 to 3,560"; else NaN. */
@@ -76,7 +79,8 @@
       let count = 0;
       for (const row of rows) {
         const fits = words.every((word) => row.text.includes(word))
-          && (!chosen.value || row.element.dataset[chosen.name] === chosen.value) && row.age >= age;
+          && (!chosen.value || row.element.dataset[chosen.name] === chosen.value)
+          && (!age || row.age > age);
         row.element.hidden = !fits;
         count += fits;
       }
