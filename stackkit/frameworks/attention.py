@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 
 from stackkit.frameworks.paged_cache import Paged
 from stackkit.frameworks.traffic import Traffic
@@ -145,19 +146,20 @@ def paged(q: torch.Tensor, k: Paged, v: Paged, *, mask: torch.Tensor | None = No
         )
     if mask is not None and len(batch.starts) > 1:
         raise ValueError(f"A mask goes with one text; the batch has {len(batch.starts)}.")
-    out, singles = torch.empty_like(q), batch.singles if mask is None else None
+    singles = batch.singles if mask is None else None
+    if singles is not None:
+        # The G queries of a group that share keys stand where else queries of many tokens do.
+        rows = q[0, :, singles.rows].unflatten(0, (K, H // K)).transpose(1, 2)  # (K, R, G, D)
+        keys, values = k.of_singles(singles), v.of_singles(singles)
+        y = F.scaled_dot_product_attention(rows, keys, values, attn_mask=singles.may)
+        y = y.transpose(1, 2).reshape(1, H, -1, D)
+        if y.shape == q.shape:
+            return y
+    out = torch.empty_like(q)
     for text, rows in batch.chunks(every=singles is None):
         out[:, :, rows] = naive(q[:, :, rows], k.of(text), v.of(text), mask=mask)
     if singles is not None:
-        rows = q[0, :, singles.rows].view(K, H // K, -1, D).transpose(1, 2)  # (K, R, G, D)
-        R = rows.shape[1]
-        keys, values = (x.blocks[:, singles.table].view(K, R, -1, D) for x in (k, v))
-        scores = rows / math.sqrt(D) @ keys.transpose(2, 3)  # (K, R, G, most blocks x S)
-        scores.masked_fill_(singles.beyond, -math.inf)
-        # What another text left behind has weight 0, but 0 times NaN would still be NaN.
-        values.masked_fill_(singles.beyond.transpose(2, 3), 0)
-        weights = torch.softmax(_wide(scores), dim=-1).to(values.dtype)
-        out[0, :, singles.rows] = (weights @ values).transpose(1, 2).reshape(H, R, D)
+        out[:, :, singles.rows] = y
     return out
 
 

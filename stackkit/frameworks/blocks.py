@@ -102,8 +102,9 @@ class BlockPool:
 
     def name(self, block: int, digest: bytes) -> None:
         """Say what a full block holds. Where another block has the name, that one is found."""
-        if digest not in self._block_of:
+        if self._digest_of.get(block) != digest:
             self.forget(block)
+        if digest not in self._block_of:
             self._block_of[digest], self._digest_of[block] = block, digest
 
     def forget(self, block: int) -> None:

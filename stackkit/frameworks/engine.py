@@ -12,6 +12,7 @@ more rows may round differently, which shows only where two tokens are all but e
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ import torch
 from stackkit.frameworks.blocks import BlockPool
 from stackkit.frameworks.interfaces import LanguageModel, Token, Tokenizer
 from stackkit.frameworks.paged_cache import BlockStore, PagedCache
-from stackkit.frameworks.requests import Request, Sampling
+from stackkit.frameworks.requests import Request, Sampling, check_seed
 from stackkit.frameworks.sampling import sample
 from stackkit.frameworks.scheduler import Scheduler, Step
 from stackkit.frameworks.text import TextStream, prompt_ids, token
@@ -40,7 +41,8 @@ class Engine:
         clock: seconds, for the times that requests carry.
 
     Raises:
-        ValueError: when a size is below 1.
+        ValueError: when a size is below 1, ``alternatives`` below 0, or the model has tokens that
+            the tokenizer has not.
     """
 
     def __init__(
@@ -58,6 +60,13 @@ class Engine:
         alternatives: int = 0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        if model.vocab_size > tokenizer.vocab_size:
+            raise ValueError(
+                f"The model has {model.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}: "
+                "they do not belong together."
+            )
+        if alternatives < 0:
+            raise ValueError(f"alternatives must be 0 or more; got {alternatives}.")
         self.model, self.tokenizer = model, tokenizer
         self.alternatives, self.clock = alternatives, clock
         self.pool = BlockPool(n_blocks, block_size)
@@ -118,7 +127,7 @@ class Engine:
         """
         self._check_ours(parent)
         sampling = replace(parent.sampling, **settings)
-        longest = (len(parent.tokens) if at is None else at) + sampling.max_new_tokens
+        longest = min(at or math.inf, len(parent.tokens)) + sampling.max_new_tokens
         if not parent.done and longest > self.model.max_context:
             raise ValueError(
                 f"The fork could come to {longest} tokens; the model's context is "
@@ -145,14 +154,19 @@ class Engine:
         logits = self._forward(plan)  # (R, V), a row for each piece that writes
         writers = [piece.request for piece in plan.pieces if piece.writes]
         drawn = [_draw(request, row) for request, row in zip(writers, logits, strict=True)]
-        row_of = dict(zip(writers, logits, strict=True))
+        # All that can fail comes before anyone takes note, so that a step that fails loses nothing.
+        streams = {r: self._streams[r].copy() for r in writers if not r.done}  # not cancelled
+        told = {
+            request: token(self.tokenizer, row, id, streams[request], self.alternatives)
+            for request, row, id in zip(writers, logits, drawn, strict=True)
+            if request in streams
+        }
         written, now = [], self.clock()
         for request in self.scheduler.commit(plan, drawn):
-            stream, row = self._streams[request], row_of[request]
-            told = token(self.tokenizer, row, request.tokens[-1], stream, self.alternatives)
-            request.output.append(told)
+            self._streams[request] = streams[request]
+            request.output.append(told[request])
             request.token_s.append(now)
-            written.append((request, told))
+            written.append((request, told[request]))
         for request in writers:
             if request.done:
                 self._streams.pop(request, None)
@@ -163,9 +177,12 @@ class Engine:
         """A request's tokens as they come; the others move along.
 
         Raises:
-            ValueError: when it is another engine's.
+            ValueError: at once, when it is another engine's.
         """
         self._check_ours(request)
+        return self._stream(request)
+
+    def _stream(self, request: Request) -> Iterator[Token]:
         given = 0
         while given < len(request.output) or not request.done:
             if given == len(request.output):
@@ -186,8 +203,8 @@ class Engine:
 
         Args:
             prompts: texts, or lists of ids.
-            samples: texts for each, with seeds that follow each other; they share the prompt's
-                blocks.
+            samples: texts for each, with seeds that follow each other; those that run together
+                share the prompt's blocks.
             settings: as for ``Sampling``.
 
         Returns:
@@ -200,6 +217,7 @@ class Engine:
             raise ValueError(f"generate takes several prompts: give it [{prompts!r}].")
         if samples < 1:
             raise ValueError(f"samples must be 1 or more; got {samples}.")
+        check_seed(settings.get("seed", 0) + samples - 1)
         found: list[list[Request]] = []
         try:
             for prompt in prompts:
@@ -219,7 +237,7 @@ class Engine:
         while not first.done and first.n_computed < first.n_prompt - 1:
             self.step()
         for seed in range(first.sampling.seed + 1, first.sampling.seed + 1 + n):
-            if first.done:  # so soon: the prefix cache still knows the prompt
+            if first.done:  # so soon: the prefix cache, if there is one, still knows the prompt
                 how = replace(first.sampling, seed=seed)
                 prompt = first.tokens[: first.n_prompt]
                 requests.append(self._arrived(self.scheduler.submit(prompt, how)))
@@ -232,7 +250,7 @@ class Engine:
 
     def _arrived(self, request: Request) -> Request:
         request.arrived_s = self.clock()
-        self._streams[request] = TextStream(self.tokenizer)
+        self._streams[request] = TextStream(self.tokenizer, request.tokens)
         return request
 
     def _forward(self, plan: Step) -> torch.Tensor:
@@ -254,13 +272,20 @@ class Engine:
 
 
 def _draw(request: Request, logits: torch.Tensor) -> int:
-    """A token by the request's own settings; it depends on its seed and place alone."""
+    """A token by the request's own settings; it depends on its seed and place alone.
+
+    Raises:
+        ValueError: as for ``sample``, and says whose logits they are.
+    """
     how = request.sampling
-    return sample(
-        logits,
-        temperature=how.temperature,
-        top_k=how.top_k,
-        top_p=how.top_p,
-        seed=how.seed,
-        position=len(request.tokens),
-    )
+    try:
+        return sample(
+            logits,
+            temperature=how.temperature,
+            top_k=how.top_k,
+            top_p=how.top_p,
+            seed=how.seed,
+            position=len(request.tokens),
+        )
+    except ValueError as error:
+        raise ValueError(f"Request {request.id}: {error}") from None

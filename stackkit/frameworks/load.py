@@ -120,7 +120,7 @@ class Report:
     """How requests fared."""
 
     requests: Sequence[Request] = field(repr=False)
-    seconds: float  # from the start to the last token
+    seconds: float  # from the start to the end of the last step
 
     @property
     def ttft_s(self) -> list[float]:
@@ -138,11 +138,17 @@ class Report:
         return sum(len(r.token_s) for r in self.requests) / self.seconds
 
     def kept(self, *, ttft_s: float, tpot_s: float) -> float:
-        """Share of requests that kept both limits; one that wrote a single token has no TPOT."""
+        """Share of requests that kept both limits; one that wrote a single token has no TPOT.
+
+        Raises:
+            ValueError: when there was no request.
+        """
+        if not self.requests:
+            raise ValueError("There was no request, so no share of them kept a limit.")
         return sum(_kept(r, ttft_s, tpot_s) for r in self.requests) / len(self.requests)
 
     def goodput(self, *, ttft_s: float, tpot_s: float) -> float:
-        """Requests per second that kept both limits, over all of the time."""
+        """Requests per second that kept both limits, over all of the time; errors as ``kept``."""
         return self.kept(ttft_s=ttft_s, tpot_s=tpot_s) * len(self.requests) / self.seconds
 
 

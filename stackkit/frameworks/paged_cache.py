@@ -61,7 +61,8 @@ class Singles(NamedTuple):
 
     rows: torch.Tensor | slice  # where their R tokens stand in the batch
     table: torch.Tensor  # (R M,) their blocks, shorter tables filled up with their own first one
-    beyond: torch.Tensor  # (1, R, 1, M S) True past a text's last token
+    may: torch.Tensor  # (1, R, 1, M S) True up to a text's last token
+    beyond: torch.Tensor  # places among the R M S that hold anything, past a text's last token
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,15 @@ class Batch:
         return torch.tensor(found, device=self.device)
 
     @cached_property
+    def indices(self) -> list[torch.Tensor]:
+        """The blocks of each text that hold its tokens, new ones included."""
+        ends = [start + n for start, n in zip(self.starts, self.counts, strict=True)]
+        return [
+            torch.tensor(table[: -(-end // self.block_size)], device=self.device)
+            for table, end in zip(self.tables, ends, strict=True)
+        ]
+
+    @cached_property
     def singles(self) -> Singles | None:
         """The texts with one new token, or None where there is no such."""
         texts = [i for i, n in enumerate(self.counts) if n == 1]
@@ -107,10 +117,12 @@ class Batch:
         places = torch.arange(M * self.block_size, device=self.device)
         ends = torch.tensor(lengths, device=self.device)
         alone = len(texts) == len(self.counts)  # then a view will do, and no token is copied
+        may = places < ends[:, None]  # (R, M S)
         return Singles(
             slice(None) if alone else torch.tensor(firsts, device=self.device),
             torch.tensor(padded, device=self.device).flatten(),
-            (places >= ends[:, None])[None, :, None],
+            may[None, :, None],
+            (~may).flatten().nonzero().flatten(),
         )
 
     def chunks(self, every: bool) -> Iterator[tuple[int, slice]]:
@@ -132,10 +144,19 @@ class Paged:
     def of(self, text: int) -> torch.Tensor:
         """(1, K, start + n, D): one text's, gathered from its blocks."""
         length = self.batch.starts[text] + self.batch.counts[text]
-        table = self.batch.tables[text][: -(-length // self.batch.block_size)]
-        K, _, _, D = self.blocks.shape
-        index = torch.tensor(table, device=self.blocks.device)
-        return self.blocks[:, index].view(1, K, -1, D)[:, :, :length]
+        return self._gathered(self.batch.indices[text])[None, :, :length]
+
+    def of_singles(self, singles: Singles) -> torch.Tensor:
+        """(K, R, M S, D): of those with one new token; 0 past a text's last.
+
+        What lies there has weight 0 in attention, but 0 times NaN would still be NaN.
+        """
+        found = self._gathered(singles.table).index_fill_(1, singles.beyond, 0)
+        return found.view(len(found), singles.may.shape[1], -1, found.shape[2])
+
+    def _gathered(self, table: torch.Tensor) -> torch.Tensor:
+        """(K, blocks x S, D): a copy of the blocks of a table, one behind the other."""
+        return self.blocks.index_select(1, table).flatten(1, 2)
 
 
 class PagedCache:
@@ -187,7 +208,7 @@ class PagedCache:
         """Write k and v, (1, K, T, D), where the tables say; return all of both."""
         found = []
         for data, new in zip(self.store.data[:, layer], (k, v), strict=True):
-            data.flatten(1, 2)[:, self.batch.slots] = new[0]
+            data.flatten(1, 2).index_copy_(1, self.batch.slots, new[0])
             found.append(Paged(data, self.batch))
         return found[0], found[1]
 

@@ -62,7 +62,7 @@ class Request:
     blocks: list[int] = field(default_factory=list)
     n_computed: int = 0
     digests: list[bytes] = field(default_factory=list)  # names of its text's full blocks, so far
-    n_named: int = 0  # of its blocks that have theirs in the pool
+    n_named: int = 0  # of its blocks that the pool was told the names of
     n_cached: int = 0  # tokens found in the prefix cache instead of computed, each time it started
     n_preemptions: int = 0
     output: list[Token] = field(default_factory=list)  # what was given out
@@ -91,7 +91,7 @@ class Request:
 
     @property
     def text(self) -> str:
-        """What it has written."""
+        """What it has written, less a last character whose bytes are not all there."""
         return "".join(token.text for token in self.output)
 
     @property

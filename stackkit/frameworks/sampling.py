@@ -18,8 +18,6 @@ import numpy as np
 
 from stackkit.frameworks.requests import check_settings
 
-NOT_A_NUMBER = "A logit is not a number (NaN): the model's weights or input are broken."
-
 
 def sample(
     logits: Any,
@@ -41,13 +39,12 @@ def sample(
         position: of the new token in its text.
 
     Raises:
-        ValueError: when a setting is out of range, or a logit is not a number.
+        ValueError: when a setting is out of range, or the largest logit is no finite number.
     """
     check_settings(temperature, top_k, top_p)
     if temperature == 0:
         best = int(logits.argmax())  # a NaN where there is one, as in NumPy
-        if logits[best] != logits[best]:
-            raise ValueError(NOT_A_NUMBER)
+        _check_largest(float(logits[best]))
         return best
     p = distribution(logits, temperature=temperature, top_k=top_k, top_p=top_p)
     with np.errstate(divide="ignore"):  # what was cut has log 0, and is never drawn
@@ -69,8 +66,7 @@ def distribution(
     if hasattr(logits, "detach"):  # a tensor, of any format, on any device
         logits = logits.detach().float().cpu().numpy()
     x = np.asarray(logits, dtype=np.float64)
-    if np.isnan(x).any():
-        raise ValueError(NOT_A_NUMBER)
+    _check_largest(x.max())  # NaN where there is one
     if temperature == 0:
         return (np.arange(len(x)) == x.argmax()).astype(np.float64)
     x = (x - x.max()) / temperature
@@ -84,6 +80,15 @@ def distribution(
         p[order[before >= top_p]] = 0
         p /= p.sum()
     return p
+
+
+def _check_largest(logit: float) -> None:
+    """Others may be minus infinity: a token that must not come."""
+    if not np.isfinite(logit):
+        raise ValueError(
+            f"The largest logit is {logit}, not a finite number: the model's weights or input "
+            "are broken."
+        )
 
 
 def gumbel_noise(n: int, seed: int, position: int) -> np.ndarray:

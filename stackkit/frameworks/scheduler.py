@@ -107,7 +107,7 @@ class Scheduler:
         Raises:
             ValueError: when the prompt is empty, or no pool of this size can ever hold the text.
         """
-        if not prompt:
+        if not len(prompt):
             raise ValueError("The prompt is empty: give at least one token to go on from.")
         request = Request(self._n_seen, list(prompt), len(prompt), sampling, self._n_seen)
         self._check_fits(request)
@@ -117,6 +117,8 @@ class Scheduler:
 
     def fork(self, parent: Request, sampling: Sampling, at: int | None = None) -> Request:
         """Another text that begins like one on its way, and shares the blocks of that beginning.
+
+        It has its parent's turn, and goes before all who came later.
 
         Args:
             parent: waiting or running.
@@ -173,7 +175,8 @@ class Scheduler:
         Its copies must be made. Where its pieces cannot be computed, plan again.
         """
         step, left = Step(), self.max_tokens if self.continuous else math.inf
-        single = sum(request.n_left == 1 for request in self.running)  # those that write
+        # Those that write; who is preempted below still counts, and leaves a prompt a token less.
+        single = sum(request.n_left == 1 for request in self.running)
         for request in list(self.running):
             if request.state is not State.RUNNING:
                 continue  # preempted by one before it
@@ -190,6 +193,8 @@ class Scheduler:
             if not n:
                 break
             left -= self._add(step, request, n)
+            if step.preempted:  # a fork that waited with blocks: it must not come straight back
+                break
         return step
 
     def commit(self, step: Step, drawn: Sequence[int]) -> list[Request]:
@@ -305,14 +310,14 @@ class Scheduler:
     def _youngest_holder(self, request: Request) -> Request:
         """Who gives up blocks: of those that wait, else of those that run, the youngest."""
         for other in reversed(self.waiting):
-            if other.blocks and other is not request:
+            if other.blocks:
                 return other
         return self.running[-1] if self.running else request
 
     def _preempt(self, request: Request, step: Step) -> None:
         """Take its blocks, keep its tokens; it goes back to the others that wait, by its turn."""
-        self.pool.release(request.blocks)
-        request.blocks, request.n_computed, request.n_named = [], 0, 0
+        self._release(request)
+        request.n_computed = request.n_named = 0
         request.n_preemptions += 1
         step.preempted.append(request)
         if request.state is State.RUNNING:
@@ -322,8 +327,15 @@ class Scheduler:
 
     def _end(self, request: Request, state: State) -> None:
         (self.running if request.state is State.RUNNING else self.waiting).remove(request)
+        self._release(request)
+        request.state = state
+
+    def _release(self, request: Request) -> None:
+        """Give its blocks back, under their names: another's that had one may be gone by now."""
+        for block, digest in zip(request.blocks[: request.n_named], request.digests, strict=False):
+            self.pool.name(block, digest)
         self.pool.release(request.blocks)
-        request.blocks, request.state = [], state
+        request.blocks = []
 
     def _name_full_blocks(self, request: Request) -> None:
         full = request.n_computed // self.pool.block_size

@@ -20,7 +20,7 @@ from stackkit.frameworks.scheduler import Scheduler, Step
 from stackkit.memory import Roofline, Work
 from stackkit.memory.work import BYTES_PER_VALUE
 
-A_TOKEN = 0  # which one makes no difference here
+A_TOKEN = -1  # in no vocabulary: it ends no text
 
 
 class SimulatedClock:
@@ -67,8 +67,10 @@ class SimulatedServer:
         return request
 
     def step(self) -> None:
-        """Let one step pass."""
+        """Let one step pass; none, and no time, where there is nothing to do."""
         plan = self.scheduler.plan()
+        if not plan.pieces:
+            return
         self.clock.now_s += self.step_s(plan)
         drawn = [A_TOKEN for piece in plan.pieces if piece.writes]
         for request in self.scheduler.commit(plan, drawn):

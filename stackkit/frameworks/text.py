@@ -37,15 +37,28 @@ def token(
 
 
 class TextStream:
-    """Text of tokens as they come; a character is given out with the last of its bytes."""
+    """Text of tokens as they come; a character is given out with the last of its bytes.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    Args:
+        tokenizer: knows their bytes.
+        before: tokens in front of them, which may end in the first bytes of a character.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for id in before[-3:]:  # a character that wants bytes has three at most
+            self.add(id)
 
     def add(self, id: int) -> str:
         """What the next token completes."""
         return self._decoder.decode(self._tokenizer.token_bytes(id))
+
+    def copy(self) -> TextStream:
+        """Another that goes on from here."""
+        other = TextStream(self._tokenizer)
+        other._decoder.setstate(self._decoder.getstate())
+        return other
 
 
 def prompt_ids(

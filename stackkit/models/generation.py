@@ -49,7 +49,7 @@ def generate(
 @torch.inference_mode()
 def _steps(model, tokenizer, ids, max_new_tokens, settings, cache) -> Iterator[Token]:
     kept = model.new_cache(len(ids) + max_new_tokens) if cache else None
-    texts, unseen = TextStream(tokenizer), ids
+    texts, unseen = TextStream(tokenizer, ids), ids
     for _ in range(max_new_tokens):
         # With a cache the model sees only what it has not seen; without one, everything.
         logits = model(as_batch(model, unseen if cache else ids), kept, last=1)[0, -1]  # (V,)

@@ -154,7 +154,7 @@ def _rounds(
     model, tokenizer, ids, drafter, max_new_tokens, draft_tokens, settings, seed, tally
 ) -> Iterator[Token]:
     cache = model.new_cache(len(ids) + max_new_tokens)
-    texts, end = TextStream(tokenizer), len(ids) + max_new_tokens
+    texts, end = TextStream(tokenizer, ids), len(ids) + max_new_tokens
     while len(ids) < end:
         room = end - len(ids) - 1  # the pass itself gives one token more than was drafted
         drafts = drafter.draft(ids, min(draft_tokens, room)) if room else []

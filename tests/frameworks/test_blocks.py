@@ -159,6 +159,15 @@ def test_a_block_named_anew_is_not_found_by_its_old_name(pool):
     assert pool.find([new]) == [block]
 
 
+def test_a_block_that_holds_what_another_does_is_not_found_by_its_old_name(pool):
+    first, second = pool.take(), pool.take()
+    (old,), (new,) = chain([1, 2, 3, 4], S), chain([5, 6, 7, 8], S)
+    pool.name(first, old)
+    pool.name(second, new)
+    pool.name(first, new)
+    assert pool.named == {second: new}
+
+
 def test_a_name_may_be_given_to_another_block_once_it_is_forgotten(pool):
     first, second = pool.take(), pool.take()
     (digest,) = chain([1, 2, 3, 4], S)

@@ -207,6 +207,32 @@ def test_characters_of_several_tokens_come_with_their_last_one(model):
     assert [token.text for token in request.output] == ["", "", "☃", "", "", "☃"]
 
 
+class Letters(Numbers):
+    """Even tokens are the first two bytes of a snowman, odd ones its last."""
+
+    def token_bytes(self, id):
+        return "☃".encode()[2:] if id % 2 else "☃".encode()[:2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fork_or_a_prompt_that_begins_inside_a_character_completes_it(model, seed):
+    served = Engine(model, Letters(), n_blocks=16, block_size=4)
+    parent = served.submit([1, 2, 4], max_new_tokens=9, temperature=1.0)
+    while len(parent.tokens) < 8:
+        served.step()
+    at = next(n for n in range(4, 9) if parent.tokens[n - 1] % 2 == 0)
+    child = served.fork(parent, at=at, seed=seed)
+    again = served.submit(parent.tokens[:at], max_new_tokens=9, temperature=1.0, seed=seed)
+    served.run()
+    inside = child.tokens[at] % 2  # whether the next token completes what the prompt began
+    assert child.text.startswith("☃" if inside else "\ufffd")
+    assert child.text == again.text
+    plain = generate(
+        model, Letters(), child.tokens[:at], max_new_tokens=9, temperature=1.0, seed=seed
+    )
+    assert child.text == "".join(token.text for token in plain)
+
+
 def test_an_end_token_is_not_given_out(model):
     third = alone(model, prompt_of(9), 3)[2].id
     ((request,),) = new_engine(model, end_ids=[third]).generate([prompt_of(9)], max_new_tokens=9)
@@ -370,6 +396,32 @@ def test_no_prompts_give_no_texts(model):
 # When the model raises, or something happens while it computes
 
 
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_step_that_failed_on_a_token_s_text_loses_nothing(model, at):
+    """The tokenizer breaks at the first or the last of three requests, in every second step."""
+    served = new_engine(model)
+    requests = [served.submit(prompt_of(7, seed), max_new_tokens=4) for seed in range(3)]
+    told, calls = engine.token, itertools.count(1)
+
+    def breaks(*args):
+        if next(calls) % 6 == at:
+            raise KeyboardInterrupt
+        return told(*args)
+
+    n_failed = 0
+    with mock.patch.object(engine, "token", breaks):
+        while served.busy:
+            try:
+                served.step()
+            except KeyboardInterrupt:
+                n_failed += 1
+    assert n_failed > 1
+    assert not served._streams
+    for seed, request in enumerate(requests):
+        assert ids(request.output) == ids(alone(model, prompt_of(7, seed), 4)) == request.tokens[7:]
+        assert len(request.token_s) == 4
+
+
 @pytest.mark.parametrize("n_blocks", [6, 32])
 def test_a_step_that_failed_loses_nothing(model, n_blocks):
     """It breaks every second call, with half of the layers done."""
@@ -417,8 +469,8 @@ def test_a_request_that_broke_the_step_can_be_cancelled_and_the_rest_goes_on(mod
     served = new_engine(model)
     bad, good = (served.submit(prompt_of(5, seed), max_new_tokens=6) for seed in range(2))
     with (
-        mock.patch.object(engine, "sample", side_effect=ValueError("A logit is not a number")),
-        pytest.raises(ValueError, match="not a number"),
+        mock.patch.object(engine, "sample", side_effect=ValueError("The largest logit is nan.")),
+        pytest.raises(ValueError, match=f"Request {bad.id}: The largest logit is nan"),
     ):
         served.step()
     served.cancel(bad)
@@ -550,6 +602,21 @@ def test_a_bad_fork_is_refused_and_nothing_is_shared(model, change, words):
     assert served.pool.n_free == 32
 
 
+def test_samples_whose_last_seed_is_too_large_queue_nothing(model):
+    served = new_engine(model)
+    with pytest.raises(ValueError, match="below 2\\^128"):
+        served.generate([prompt_of(5)], samples=3, seed=2**128 - 2, max_new_tokens=4)
+    assert not served.busy
+
+
+def test_a_fork_at_a_token_that_is_not_there_says_how_many_there_are():
+    """Though so many would leave the context too."""
+    served = new_engine(Watched(torch.float32, max_context=16))
+    parent = served.submit(prompt_of(5), max_new_tokens=4)
+    with pytest.raises(ValueError, match="has 5 tokens; a fork can begin with"):
+        served.fork(parent, at=99)
+
+
 def test_a_fork_that_would_leave_the_models_context_is_refused():
     """It begins with what its parent wrote, and may write as much again."""
     served = new_engine(Watched(torch.float32, max_context=16))
@@ -582,6 +649,19 @@ def test_an_engine_without_room_is_refused(model, limits):
 
 
 # Its own books
+
+
+def test_a_tokenizer_of_another_model_is_refused(model):
+    class Fewer(Numbers):
+        vocab_size = V - 1
+
+    with pytest.raises(ValueError, match="The model has 64 tokens, the tokenizer 63"):
+        Engine(model, Fewer())
+
+
+def test_less_than_no_alternatives_are_refused(model):
+    with pytest.raises(ValueError, match="alternatives must be 0 or more; got -1"):
+        new_engine(model, alternatives=-1)
 
 
 def test_it_counts_steps_and_the_tokens_that_went_through(model):
@@ -624,7 +704,8 @@ def test_a_step_may_be_called_where_gradients_are_on(model):
     with torch.enable_grad():
         ((request,),) = served.generate([prompt_of(5)], max_new_tokens=3)
     assert ids(request.output) == ids(alone(model, prompt_of(5), 3))
-    assert all(weight.grad is None for weight in model.parameters())
+    assert all(weight.requires_grad for weight in model.parameters())
+    assert not served.store.data.requires_grad
 
 
 # Random schedules

@@ -132,6 +132,19 @@ def test_who_arrives_during_a_step_waits_from_when_it_came():
     assert server.real.now == pytest.approx(103.0)  # ninety-eight idle seconds were skipped
 
 
+def test_a_server_that_has_served_before_counts_from_the_start_of_its_trace():
+    server = OneAtATime()
+    trace = [Arrival(at, [1], {"max_new_tokens": 1}) for at in (0.0, 0.25)]
+    first, second = serve(server, trace), serve(server, trace)
+    assert second.seconds == pytest.approx(first.seconds) == pytest.approx(2.0)
+    assert second.ttft_s == pytest.approx([1.0, 1.75])
+
+
+def test_no_requests_keep_no_limit():
+    with pytest.raises(ValueError, match="There was no request"):
+        serve(OneAtATime(), []).goodput(ttft_s=1.0, tpot_s=1.0)
+
+
 def test_a_trace_need_not_be_in_order():
     server = OneAtATime()
     trace = [Arrival(at, [1], {"max_new_tokens": 1}) for at in (3.0, 0.0)]

@@ -125,5 +125,23 @@ def test_settings_out_of_range_are_refused(settings, sentence):
 
 
 def test_a_broken_model_is_noticed():
-    with pytest.raises(ValueError, match="not a number"):
+    with pytest.raises(ValueError, match="nan, not a finite number"):
         sample(np.array([0.0, math.nan]), temperature=1.0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("logits", [[0.0, math.inf, 1.0], [-math.inf] * 3])
+def test_logits_that_ran_over_or_leave_nothing_are_refused(logits, temperature):
+    with pytest.raises(ValueError, match="inf, not a finite number"):
+        sample(np.array(logits), temperature=temperature)
+
+
+def test_a_token_may_be_ruled_out_by_minus_infinity():
+    assert distribution(np.array([0.0, -math.inf, 0.0])) == pytest.approx([0.5, 0, 0.5])
+    assert sample(np.array([-math.inf, 0.0])) == 1
+
+
+def test_top_p_takes_the_likelier_by_its_logit_where_rounding_makes_both_as_likely():
+    logits = np.array([0.0, 1e-17])
+    assert np.ptp(distribution(logits)) == 0
+    assert distribution(logits, top_p=0.4).tolist() == [0, 1]

@@ -804,6 +804,55 @@ def test_forks_that_wait_with_blocks_do_not_stop_those_that_run():
     assert [wrote(c) for c in children] == [alone(c.tokens[:8], 8) for c in children]
 
 
+def test_the_youngest_of_those_that_wait_with_blocks_gives_way():
+    m = machine(n_blocks=7, max_requests=3)
+    parents = [m.scheduler.submit(numbers(6, 50 * i), new(12 if i == 0 else 2)) for i in range(3)]
+    m.step()
+    older, younger = (m.scheduler.fork(parent, new(2), at=6) for parent in parents[1:])
+    for parent in parents[1:]:
+        m.scheduler.cancel(parent)
+    m.scheduler.max_requests = 1
+    while not (older.n_preemptions or younger.n_preemptions):
+        m.step()
+    assert (older.n_preemptions, younger.n_preemptions) == (0, 1)
+    m.run()
+    assert wrote(younger) == alone(numbers(6, 100), 2)
+
+
+def test_who_gave_its_blocks_to_one_that_is_let_in_does_not_come_straight_back():
+    """Nothing runs; the first to be let in takes the last free block and one of the fork's."""
+    m = machine(n_blocks=4, max_requests=2, prefix_caching=False)
+    parent = m.scheduler.submit(numbers(8), new(4))
+    m.step()
+    early = m.scheduler.submit(numbers(9, 50), new(1))
+    late = m.scheduler.fork(parent, new(2), at=8)  # two blocks
+    late.arrival = early.arrival + 1  # as if it were a later one's
+    m.scheduler.waiting.sort(key=lambda request: request.turn)
+    m.scheduler.cancel(parent)
+    step = m.step()
+    assert step.preempted == [late]
+    assert pieces(step) == [(early.id, 0, 9, True)]
+    m.run()
+    assert wrote(late) == alone(numbers(8), 2)
+
+
+def test_a_block_is_found_by_its_name_though_another_had_that_name_before():
+    """Two equal prompts run at once, and the blocks of the first are used again."""
+    m = machine(n_blocks=11, max_tokens=64)
+    first = m.scheduler.submit([*numbers(16), 40], new(1))
+    second = m.scheduler.submit([*numbers(16), 41], new(4))
+    m.step()
+    m.scheduler.submit(numbers(21, 50), new(1))  # takes what the first had
+    m.step()
+    m.step()
+    digests = chain(numbers(16), S)
+    held = second.blocks[:4]
+    assert first.done
+    assert m.pool.find(digests) == []
+    m.run()
+    assert m.pool.find(digests) == held
+
+
 def test_forks_that_wait_with_all_blocks_do_not_stop_one_another():
     """The parents are gone and nothing runs, but those that wait hold the whole pool."""
     m = machine(n_blocks=6, max_requests=3)

@@ -50,6 +50,29 @@ def test_an_unknown_format_is_refused():
         step_work(LLAMA, step((0, 1, True)), weight_dtype="fp3")
 
 
+@pytest.mark.parametrize(("weights", "kv"), [("fp8", "bf16"), ("bf16", "fp8"), ("fp32", "fp8")])
+def test_formats_count_for_weights_and_cache_apart(weights, kv):
+    found = step_work(LLAMA, step((99, 1, True)), weight_dtype=weights, kv_dtype=kv)
+    wanted = decode_work(LLAMA, batch=1, context=100, weight_dtype=weights, kv_dtype=kv)
+    assert found.weight_bytes == pytest.approx(wanted.weight_bytes, rel=1e-12)
+    assert found.kv_bytes == pytest.approx(wanted.kv_bytes, rel=1e-12)
+
+
+def test_an_idle_step_takes_no_time():
+    server = SimulatedServer(Scheduler(BlockPool(4, 4)), lambda step: 1.0)
+    server.step()
+    assert server.clock() == 0
+    assert server.steps == []
+
+
+def test_texts_run_to_their_full_length_whatever_ends_a_text():
+    server = SimulatedServer(Scheduler(BlockPool(4, 4), end_ids=range(64)), lambda step: 1.0)
+    request = server.submit([1, 2], max_new_tokens=5)
+    while server.busy:
+        server.step()
+    assert len(request.token_s) == 5
+
+
 def test_one_request_takes_its_steps_and_nothing_else():
     """Closed form: a prefill and n - 1 decodes, each as long as its bytes."""
     roof = Roofline(1e30, 1e12)

@@ -237,7 +237,7 @@ def test_bytes_that_are_no_character_become_the_sign_for_it():
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_no_numbers_are_not_written_on_from(temperature):
     model = Scripted([], vocab_size=2, logits=[0.0, math.nan])
-    with pytest.raises(ValueError, match="not a number"):
+    with pytest.raises(ValueError, match="nan, not a finite number"):
         list(generate(model, BYTES, [0], max_new_tokens=1, temperature=temperature))
 
 
