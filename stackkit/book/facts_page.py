@@ -42,26 +42,35 @@ _UNIT_AS_WORD = {  # what a unit in a name says beside a value that carries the 
 _CAPITALS = ("TDP", "FMA", "GPU", "GPUs", "KV", "SRAM", "DRAM", "MMLU", "GPT3", "GPT4", "CO2")
 _INITIALS = {word.lower(): word for word in _CAPITALS}
 
+# What the argument of a facts-table can be: pages enough that a phone loads each at once.
+_SHOWN = {
+    "": lambda kind, layer: kind != "records",
+    "records of software": lambda kind, layer: kind == "records" and layer <= 4,
+    "records of hardware": lambda kind, layer: kind == "records" and layer > 4,
+}
+
 HEADS = ("Of what", "Quantity", "Value", "Kind", "As of", "Source", "Used in")
 
 
 class FactsTable(SphinxDirective):
-    """``{facts-table} records``: what others measured; without an argument, all other facts.
-
-    Two pages, because a phone should not load a thousand rows for one.
-    """
+    """``{facts-table} records of software``, or of hardware: what others measured; without an
+    argument, all other facts."""
 
     optional_arguments = 1
+    final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        shown = self.arguments[0] if self.arguments else "facts"
-        if shown not in ("facts", "records"):
+        argument = self.arguments[0] if self.arguments else ""
+        if argument not in _SHOWN:
+            arguments = " or ".join(filter(None, _SHOWN))
             return [
                 self.state_machine.reporter.error(
-                    f"A facts-table shows records, or without an argument the rest; got {shown!r}.",
+                    f"A facts-table shows {arguments}, or without an argument the rest; "
+                    f"got {argument!r}.",
                     line=self.lineno,
                 )
             ]
+        shows = _SHOWN[argument]
         root = Path(self.env.srcdir)
         for path in pages(root).values():  # a page that begins to use a fact changes this page
             self.env.note_dependency(str(path))
@@ -71,9 +80,10 @@ class FactsTable(SphinxDirective):
         rows = (
             _row(name, fact, ranks[name], numbers, self._links(used.get(name, ())))
             for name, fact in facts().items()
-            if (things()[name.rpartition(".")[0]].kind == "records") == (shown == "records")
+            if shows(things()[name.rpartition(".")[0]].kind, layer(layer_of(name)).number)
         )
-        return [html(opening(shown, by_age=True), table("sk-facts", HEADS, rows), "</div>")]
+        noun = "records" if argument else "facts"
+        return [html(opening(noun, by_age=True), table("sk-facts", HEADS, rows), "</div>")]
 
     def _links(self, found: Iterable[str]) -> str:
         """Links to the pages that use a fact: ``7 lab 7``."""

@@ -10,8 +10,9 @@ from built_site import parse
 from stackkit.atlas import accelerators, evidence, facts, layers, players, sources
 from stackkit.atlas.load import layer_of, things
 
-FACTS, RECORDS, PLAYERS, SOURCES = (
-    f"chapters/{name}.html" for name in ("facts", "records", "players", "sources")
+FACTS, HARDWARE, SOFTWARE, PLAYERS, SOURCES = (
+    f"chapters/{name}.html"
+    for name in ("facts", "records", "records-software", "players", "sources")
 )
 COLUMN = {"Of what": 0, "Quantity": 1, "Value": 2, "Kind": 3, "As of": 4, "Source": 5, "Used in": 6}
 SHOWN = "tr[data-layer]:not([hidden])"
@@ -31,19 +32,26 @@ def on_page_of_facts():
 
 
 def fact_rows(site):
-    """The rows of both pages of facts."""
-    return [row for page in (FACTS, RECORDS) for row in parse(site / page).select("tr[data-layer]")]
+    """The rows of the three pages of facts."""
+    pages = (FACTS, HARDWARE, SOFTWARE)
+    return [row for page in pages for row in parse(site / page).select("tr[data-layer]")]
 
 
-@pytest.mark.parametrize("page", [FACTS, RECORDS, PLAYERS, SOURCES])
+@pytest.mark.parametrize("page", [FACTS, HARDWARE, SOFTWARE, PLAYERS, SOURCES])
 def test_a_page_stays_under_300_kb(page, site):
     assert (site / page).stat().st_size < MAX_BYTES
 
 
-def test_every_fact_has_a_row_on_one_of_two_pages(site):
+def test_every_fact_has_a_row_on_one_of_three_pages(site):
     assert sorted(row["id"] for row in fact_rows(site)) == sorted(facts())
-    measured = [row["id"] for row in parse(site / RECORDS).select("tr[data-layer]")]
-    assert measured == [name for name in facts() if name not in on_page_of_facts()]
+    records = [name for name in facts() if name not in on_page_of_facts()]
+    hard, soft = (
+        [row["id"] for row in parse(site / page).select("tr[data-layer]")]
+        for page in (HARDWARE, SOFTWARE)
+    )
+    above = {layer.name for layer in layers() if layer.number <= 4}
+    assert soft == [name for name in records if layer_of(name) in above]
+    assert hard == [name for name in records if layer_of(name) not in above]
 
 
 def test_every_row_says_what_the_fact_says(site):
