@@ -219,14 +219,16 @@ def _sideways_px(page: Any) -> int:
 
 
 def open_folds(page: Any) -> None:
-    """Open everything that a reader can open, at once: folded tables, sources, solutions."""
+    """Open everything that a reader can open, at once: folded tables, sources, solutions; and
+    leave the page's script a moment to see it."""
     page.evaluate(
-        """() => {
+        """async () => {
           document.querySelectorAll("main details").forEach((fold) => { fold.open = true; });
           document.querySelectorAll("button.toggle-button-hidden").forEach((b) => b.click());
           document.getAnimations().forEach((fading) => {
             if (fading.effect.getComputedTiming().endTime < Infinity) fading.finish();
           });
+          for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);
         }"""
     )
 

@@ -138,6 +138,23 @@ def test_tab_reaches_a_number_and_shows_where_it_comes_from(memory):
     assert content_after(number) == f'"{number.get_attribute("data-tip")}"'
 
 
+def test_the_keyboard_reaches_code_that_becomes_too_wide(memory):
+    """In a fold that is opened, for one: it is narrower then than the theme took it to be."""
+    tab_stops = memory().evaluate(
+        """async () => {
+          const box = [...document.querySelectorAll("main pre")].at(-1);
+          const found = [];
+          for (const px of [9000, 60, 9000]) {
+            box.style.width = px + "px";
+            for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);
+            found.push(box.tabIndex);
+          }
+          return found;
+        }"""
+    )
+    assert tab_stops == [-1, 0, -1]
+
+
 @pytest.mark.parametrize("guise", ["light", "phone"])
 def test_a_number_leads_to_its_source(guise, memory):
     page = memory(guise)

@@ -819,21 +819,22 @@ def test_the_youngest_of_those_that_wait_with_blocks_gives_way():
     assert wrote(younger) == alone(numbers(6, 100), 2)
 
 
-def test_who_gave_its_blocks_to_one_that_is_let_in_does_not_come_straight_back():
-    """Nothing runs; the first to be let in takes the last free block and one of the fork's."""
-    m = machine(n_blocks=4, max_requests=2, prefix_caching=False)
-    parent = m.scheduler.submit(numbers(8), new(4))
+def test_where_one_that_is_let_in_took_the_blocks_of_one_that_waits_nobody_else_is():
+    """Nothing runs. The first takes the free blocks and those of a fork, which leaves some free."""
+    m = machine(n_blocks=8, prefix_caching=False)
+    parent = m.scheduler.submit(numbers(20), new(4))
     m.step()
-    early = m.scheduler.submit(numbers(9, 50), new(1))
-    late = m.scheduler.fork(parent, new(2), at=8)  # two blocks
-    late.arrival = early.arrival + 1  # as if it were a later one's
+    first = m.scheduler.submit(numbers(13, 50), new(1))
+    second = m.scheduler.submit(numbers(4, 90), new(1))
+    late = m.scheduler.fork(parent, new(2), at=20)  # five blocks
+    late.arrival = second.arrival + 1  # as if it were a later one's
     m.scheduler.waiting.sort(key=lambda request: request.turn)
     m.scheduler.cancel(parent)
     step = m.step()
     assert step.preempted == [late]
-    assert pieces(step) == [(early.id, 0, 9, True)]
+    assert pieces(step) == [(first.id, 0, 13, True)]
     m.run()
-    assert wrote(late) == alone(numbers(8), 2)
+    assert wrote(late) == alone(numbers(20), 2)
 
 
 def test_a_block_is_found_by_its_name_though_another_had_that_name_before():

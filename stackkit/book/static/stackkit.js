@@ -1,6 +1,6 @@
 /* Page script of the book. Draws stored plotly figures when they come into view, in the page's
-   light or dark theme; opens folds that a link or the printer needs. Loads plotly.js only on
-   pages that show a figure, and only from this site. */
+   light or dark theme; opens folds that a link or the printer needs; lets the keyboard scroll what
+   is too wide. Loads plotly.js only on pages that show a figure, and only from this site. */
 (function () {
   "use strict";
   const root = document.documentElement;
@@ -188,6 +188,15 @@
   new MutationObserver(recolour).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
 
   window.addEventListener("hashchange", followHash);
+
+  /* The theme puts code that scrolls into the tab order once the page is there; but code in a fold
+     gets narrower when somebody opens it. */
+  const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+    const scrolls = target.scrollWidth > target.clientWidth
+      || target.scrollHeight > target.clientHeight;
+    target.tabIndex = scrolls ? 0 : -1;
+  }));
+  document.querySelectorAll("main pre").forEach((box) => sizes.observe(box));
   /* Paper is white and cannot be unfolded. */
   let themeOnScreen = null;
   let foldsClosedOnScreen = [];
