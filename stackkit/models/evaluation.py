@@ -71,9 +71,16 @@ def choose(
     Args:
         questions: (question, answers, place of the right one).
         score: of a question and an answer, for example the log probability per byte.
+
+    Raises:
+        ValueError: when there is no answer at the right place, or a score is not a number.
     """
     right = 0
     for question, answers, place in questions:
+        if not 0 <= place < len(answers):
+            raise ValueError(f"{question!r} has {len(answers)} answers; none stands at {place}.")
         scores = [score(question, answer) for answer in answers]
+        if any(math.isnan(found) for found in scores):
+            raise ValueError(f"A score of {question!r} is not a number; got {scores}.")
         right += scores.index(max(scores)) == place
     return Accuracy(right, len(questions))

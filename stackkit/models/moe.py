@@ -33,7 +33,7 @@ class Routing:
 
     @property
     def balance_loss(self) -> torch.Tensor:
-        """1 when picks and probabilities are even, up to n when one expert gets all."""
+        """1 when picks and probabilities are even; n / k when one gets all probability."""
         n = self.probabilities.shape[1]
         return n * (self.shares * self.probabilities.mean(0)).sum()
 

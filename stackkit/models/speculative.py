@@ -101,6 +101,7 @@ class ModelDrafter:
             return []
         same = _common(self._kept, text[:-1])
         self._cache.truncate(same)
+        self._kept = text[:same]  # if what follows is interrupted, this is what the cache has
         room = self.model.max_context - len(text) + 1  # none where the drafter's context ends
         for _ in range(min(n, room)):
             logits = self.model(as_batch(self.model, text[same:]), self._cache, last=1)[0, -1]
@@ -129,13 +130,14 @@ def speculate(
     """Write on as ``generate`` does, with fewer passes of the model.
 
     Args:
-        drafter: guesses; any guess is safe.
+        drafter: guesses; a bad guess costs time and changes nothing.
         draft_tokens: guesses checked in one pass.
         tally: counts passes and acceptance while tokens come.
         The rest as for ``generate``.
 
     Raises:
-        ValueError: as ``generate``, and for ``draft_tokens`` below 1.
+        ValueError: as ``generate``, and for ``draft_tokens`` below 1; later, for a drafter that
+            says no probability of its guess, or has another vocabulary.
     """
     check_settings(temperature, top_k, top_p)
     check_seed(seed)
@@ -157,7 +159,14 @@ def _rounds(
     texts, end = TextStream(tokenizer, ids), len(ids) + max_new_tokens
     while len(ids) < end:
         room = end - len(ids) - 1  # the pass itself gives one token more than was drafted
-        drafts = drafter.draft(ids, min(draft_tokens, room)) if room else []
+        wanted = min(draft_tokens, room)
+        drafts = drafter.draft(list(ids), wanted)[:wanted] if room else []
+        for id, q in drafts:
+            if q.shape != (model.vocab_size,) or not 0 <= id < len(q) or not q[id] > 0:
+                raise ValueError(
+                    f"A guess needs a probability above 0 and a q of {model.vocab_size} numbers; "
+                    f"the drafter gave token {id} and {q.shape}."
+                )
         unseen = ids[cache.length :] + [id for id, _ in drafts]
         # Row t says what follows the t-th of the last tokens: one row more than drafts.
         rows = model(as_batch(model, unseen), cache, last=len(drafts) + 1)[0]  # (drafts + 1, V)
@@ -198,7 +207,7 @@ def judge(id: int, q: np.ndarray, p: np.ndarray, seed: int, position: int) -> tu
         return id, True
     rest = np.maximum(p - q, 0)
     if not rest.any():  # p and q are the same but for rounding
-        return id, True
+        return draw(p, seed, position, RESAMPLE), False
     return draw(rest / rest.sum(), seed, position, RESAMPLE), False
 
 

@@ -42,6 +42,13 @@ class Schedule:
                 "A schedule needs 1 step or more, a positive peak and a warm-up within the steps; "
                 f"got steps={self.steps}, peak={self.peak}, warmup={self.warmup}."
             )
+        if self.peak == math.inf or not 0 <= self.floor <= 1:
+            raise ValueError(f"The floor is a share of a peak; got {self.floor} of {self.peak}.")
+        if not 0 <= self.weight_decay < math.inf or not self.clip > 0:
+            raise ValueError(
+                "weight_decay must be 0 or more and clip above 0; "
+                f"got {self.weight_decay} and {self.clip}."
+            )
 
     def rate(self, step: int) -> float:
         """Step size at ``step``, counted from 0."""
@@ -97,8 +104,13 @@ def train(
 
     Returns:
         The loss of each step, before it.
+
+    Raises:
+        ValueError: when all weights are frozen, as those of a loaded model are.
     """
     learnt = [p for p in model.parameters() if p.requires_grad]
+    if not learnt:
+        raise ValueError("All weights are frozen. Thaw them: model.requires_grad_(True).")
     # Matrices are pulled toward zero; norms are not.
     groups = [
         {"params": [p for p in learnt if p.ndim > 1], "weight_decay": schedule.weight_decay},

@@ -91,6 +91,8 @@ def training_memory(
 ) -> TrainingMemory:
     """Memory of mixed-precision training with Adam: 16 bytes a parameter, and the activations.
 
+    The scores of the output, tokens x V, are left out.
+
     Args:
         model: the model's shape.
         tokens: of one sequence.
@@ -206,5 +208,10 @@ def run_cost(
         grids = (fact(f"{place}.kg_co2_per_kilowatt_hour").value for place in places)
         kg_co2_per_kwh = Interval(*grids)
     time = gpu_hours(flops, chip, mfu) if hours is None else Interval.of(hours)
+    pue = Interval.of(pue)
+    if pue.low < 1:
+        raise ValueError(
+            f"A PUE is 1 or more, all energy over that of the machines; got {pue.low}."
+        )
     energy = time * (chip.tdp_w if watts is None else watts) * pue
     return RunCost(time, time * usd_per_gpu_hour, energy, energy * kg_co2_per_kwh / KILO)

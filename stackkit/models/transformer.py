@@ -42,7 +42,7 @@ class Config:
     d_ff: int  # F
     vocab_size: int  # V
     max_context: int  # tokens that positions are made for
-    rope_base: float = 10_000.0  # slowest turn: one in 2 pi base tokens
+    rope_base: float = 10_000.0  # the slowest pair turns once in 2 pi base^((D - 2) / D) tokens
     norm_eps: float = 1e-5
     tied_embeddings: bool = True  # the output head is the input table
 

@@ -9,6 +9,7 @@ Sources: Hu et al., arXiv 2106.09685, section 4; Rafailov et al., arXiv 2305.182
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -42,8 +43,9 @@ class LoRA(nn.Module):
 
     def merged(self) -> nn.Linear:
         """One plain matrix that does the same: serving it costs nothing more."""
-        self.frozen.weight.data += self.scale * self.up.data @ self.down.data
-        return self.frozen
+        plain = copy.deepcopy(self.frozen)  # which may be another's too, as a tied head is
+        plain.weight.data += self.scale * self.up.data @ self.down.data
+        return plain
 
 
 def add_lora(

@@ -154,7 +154,7 @@ def test_write_repeats_itself_for_the_same_seed(said):
         (["x", "--model", "gpt-9"], "There is no model 'gpt-9'; there are toy, "),
         (["", "--model", "toy"], "The prompt is empty: "),
         (["x", "--model", "toy", "--temperature", "-1"], "temperature must be 0 "),
-        (["x", "--model", "toy", "--tokens", "0"], "max_new_tokens must be 1 or more; got 0."),
+        (["x", "--model", "toy", "--tokens", "0"], "max_new_tokens must be 1 or more, whole"),
     ],
 )
 def test_what_cannot_be_written_is_refused_with_a_sentence(capsys, arguments, sentence):

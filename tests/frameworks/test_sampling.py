@@ -36,6 +36,11 @@ def test_top_p_keeps_the_fewest_that_hold_p(top_p, kept):
     assert np.count_nonzero(distribution(LOGITS, top_p=top_p)) == kept
 
 
+@pytest.mark.parametrize("kept", range(1, 10))
+def test_a_share_that_is_just_held_needs_no_further_token(kept):
+    assert np.count_nonzero(distribution(np.zeros(10), top_p=kept / 10)) == kept
+
+
 def test_top_p_counts_after_the_temperature():
     flat = distribution(LOGITS, temperature=100, top_p=0.5)
     assert np.count_nonzero(flat) == 2  # nearly even: two of four hold half

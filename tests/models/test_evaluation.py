@@ -176,3 +176,14 @@ def test_of_answers_with_the_same_score_the_first_is_given():
 def test_a_benchmark_without_questions_has_no_accuracy():
     with pytest.raises(ValueError, match="Of 0 questions"):
         choose([], lambda question, answer: 0.0)
+
+
+def test_a_score_that_is_not_a_number_is_refused():
+    with pytest.raises(ValueError, match="A score of 'why' is not a number"):
+        choose([("why", ["a", "b"], 0)], lambda question, answer: math.nan)
+
+
+@pytest.mark.parametrize("place", [-1, 2])
+def test_a_right_answer_that_is_not_there_is_refused(place):
+    with pytest.raises(ValueError, match=f"has 2 answers; none stands at {place}"):
+        choose([("why", ["a", "b"], place)], lambda question, answer: 0.0)

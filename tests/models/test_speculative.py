@@ -6,6 +6,7 @@ The toys check the first; a model of five tokens whose probabilities are written
 import math
 import re
 from itertools import islice, pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from hypothesis import strategies as st  # noqa: E402
 from stackkit.frameworks import sample  # noqa: E402
 from stackkit.models import expected_tokens, generate, load, speculate, speculative  # noqa: E402
 from stackkit.models.speculative import (  # noqa: E402
+    ACCEPT,
+    DRAFT,
+    RESAMPLE,
     ModelDrafter,
     NGramDrafter,
     Tally,
@@ -108,7 +112,7 @@ class Guess:
         self.q, self.seed = np.asarray(q), seed
 
     def draft(self, ids, n):
-        return [(draw(self.q, self.seed, len(ids) + i, 1), self.q) for i in range(n)]
+        return [(draw(self.q, self.seed, len(ids) + i, DRAFT), self.q) for i in range(n)]
 
 
 class Script:
@@ -494,14 +498,61 @@ def test_a_model_drafter_s_memory_changes_nothing():
             assert q.tolist() == new_q.tolist()
 
 
+def test_draws_that_must_not_depend_on_each_other_have_streams_of_their_own():
+    assert len({0, DRAFT, ACCEPT, RESAMPLE}) == 4
+
+
+def test_a_guess_that_the_model_rules_out_is_never_kept():
+    """Though q's other tokens are below the last digit of a 1."""
+    assert judge(1, np.array([1.0, 1e-17]), np.array([1.0, 0.0]), 0, 5) == (0, False)
+
+
+def test_a_drafter_that_was_interrupted_goes_on():
+    chain = random_chain()
+    drafter, fresh = ModelDrafter(chain, seed=4), ModelDrafter(chain, seed=4)
+    drafter.draft([0, 1, 2, 3, 4], 3)
+    with (
+        mock.patch.object(speculative, "distribution", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        drafter.draft([0, 1], 2)
+    ids = [0, 1, 2, 3, 4, 1, 2]
+    assert [id for id, _ in drafter.draft(ids, 3)] == [id for id, _ in fresh.draft(ids, 3)]
+
+
+def test_a_drafter_may_scribble_on_the_text_and_offer_too_many():
+    class Scribbler(NGramDrafter):
+        def draft(self, ids, n):
+            found = 9 * super().draft(ids, n)
+            ids.append(3)
+            return found
+
+    asked = {"max_new_tokens": 12, "draft_tokens": 2}
+    plain = [token.id for token in generate(random_chain(), Letters(), [0, 1], max_new_tokens=12)]
+    found = speculate(random_chain(), Letters(), [0, 1], Scribbler(5), **asked)
+    assert [token.id for token in found] == plain
+
+
 # Errors
+
+
+@pytest.mark.parametrize(
+    ("id", "q"), [(1, [1.0, 0, 0, 0, 0]), (1, [math.nan] * 5), (7, [0.2] * 5), (0, [1.0])]
+)
+def test_a_drafter_that_says_no_probability_of_its_guess_is_refused(id, q):
+    class Bad:
+        def draft(self, ids, n):
+            return [(id, np.array(q))]
+
+    with pytest.raises(ValueError, match=f"the drafter gave token {id}"):
+        list(speculate(random_chain(), Letters(), [0], Bad(), max_new_tokens=4))
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"draft_tokens": 0}, "draft_tokens must be 1 or more; got 0."),
-        ({"max_new_tokens": 0}, "max_new_tokens must be 1 or more; got 0."),
+        ({"max_new_tokens": 0}, "max_new_tokens must be 1 or more, whole; got 0."),
         ({"temperature": -1.0}, "temperature must be 0"),
         ({"top_p": 2.0}, "top_p must be above 0 and at most 1"),
         ({"prompt": []}, "The prompt is empty"),

@@ -124,6 +124,26 @@ def test_a_schedule_that_cannot_be_is_refused_with_its_numbers(wrong):
         Schedule(**wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"peak": math.inf},
+        *({"floor": floor} for floor in (-1, 5, math.nan)),
+        *({"weight_decay": decay} for decay in (-1, math.nan, math.inf)),
+        *({"clip": clip} for clip in (0, -1, math.nan)),
+    ],
+)
+def test_a_schedule_that_would_climb_or_learn_nothing_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"got .*{next(iter(wrong.values()))}"):
+        Schedule(steps=50, **wrong)
+
+
+def test_a_model_with_all_weights_frozen_is_refused():
+    frozen = torch.nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(ValueError, match=r"Thaw them: model\.requires_grad_\(True\)"):
+        train(frozen, [], Schedule(steps=50))
+
+
 # Windows
 
 

@@ -369,3 +369,8 @@ def test_no_tokens_keep_nothing_and_are_refused(bad):
 def test_an_unknown_tier_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match="Unknown tier 'cheap'; use one of frontier-closed"):
         tier_cost("cheap")
+
+
+def test_a_data_centre_cannot_take_less_than_its_machines():
+    with pytest.raises(ValueError, match=r"A PUE is 1 or more.*got 0\.5"):
+        run_cost(hours=1, chip=accelerator("h100-sxm"), usd_per_gpu_hour=2, pue=0.5)

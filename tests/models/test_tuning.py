@@ -73,12 +73,25 @@ def test_merged_it_computes_the_same_and_is_a_plain_model_again():
     assert changed.state_dict().keys() == model().state_dict().keys()
 
 
+def test_merged_into_a_tied_head_it_leaves_the_input_table_alone():
+    changed = model()
+    table = changed.embed.weight.clone()
+    add_lora(changed, 2, only="head")
+    nn.init.normal_(changed.head.up)
+    before = changed(IDS)
+    merge_lora(changed)
+    torch.testing.assert_close(changed(IDS), before, rtol=1e-4, atol=1e-5)
+    assert torch.equal(changed.embed.weight, table)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_it_has_the_format_of_the_matrix(dtype):
     lora = LoRA(nn.Linear(7, 5, dtype=dtype), 3, scale=6.0)
+    nn.init.constant_(lora.up, 0.25)
     x = torch.ones(2, 7, dtype=dtype)
     assert lora(x).dtype == dtype
-    torch.testing.assert_close(lora.merged()(x), lora(x))
+    rounding = {"rtol": 0.05, "atol": 0.02} if dtype == torch.bfloat16 else {}
+    torch.testing.assert_close(lora.merged()(x), lora(x), **rounding)
 
 
 @given(st.integers(1, 6), st.integers(6, 9), st.integers(6, 9))
