@@ -84,9 +84,9 @@ class GGUFTokenizer:
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
     def token_bytes(self, id: int) -> bytes:
-        """What one token stands for."""
+        """What one token stands for; one that is not written in the alphabet, itself."""
         token = self._tokens[id]
-        if id in self._whole:
+        if id in self._whole or not self._byte_of.keys() >= {*token}:  # "[PAD 1]" fills a place
             return token.encode()
         return bytes(self._byte_of[character] for character in token)
 

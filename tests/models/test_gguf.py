@@ -301,6 +301,16 @@ def test_every_byte_is_a_token(tokenizer):
     assert [tokenizer.token_bytes(id) for id in range(256)] == [bytes([b]) for b in range(256)]
 
 
+def test_a_token_that_only_fills_a_place_stands_for_itself(llama):
+    """Its type says unused, and a space is not in the alphabet; a model may still rate it."""
+    tokens = [*TOKENS, "[PAD 1]"]
+    types = [*VALUES["tokenizer.ggml.token_type"], 5]
+    change = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types}
+    tokenizer = GGUFTokenizer(read_gguf(llama(change)))
+    assert tokenizer.token_bytes(len(TOKENS)) == b"[PAD 1]"
+    assert tokenizer.decode([len(TOKENS), 65]) == "[PAD 1]" + tokenizer.decode([65])
+
+
 @pytest.mark.parametrize(("cutting", "pieces"), [("smollm", 2), ("gpt-2", 1)])
 def test_smollm_keeps_digits_single_where_gpt_2_merges_them(llama, cutting, pieces):
     tokenizer = GGUFTokenizer(read_gguf(llama({"tokenizer.ggml.pre": cutting})))
