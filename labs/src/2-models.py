@@ -775,7 +775,8 @@ print(
     result.interval[0] > 0.25,
 )
 print(
-    "questions for each of two models that differ by five points, so that it shows in half of the cases:",
+    "questions for each of two models, until a difference of five points\n"
+    "shows in half of the cases:",
     f"{questions_needed(0.05):,}",
 )
 
@@ -798,7 +799,8 @@ print("share of guesses kept:       ", beside(my_acceptance, acceptance))
 print("right of 16:                 ", beside(my_right_of_16, result.right))
 
 # %% [markdown]
-# The cache is worth less than the arithmetic says, for a pass over a single token costs far more than its arithmetic. If you were far off with the guesses: the small toy reads the same text, and most tokens of a text are easy.
+# The cache is worth less than the arithmetic says, for a pass over a single token costs far more than its arithmetic. If you were
+# far off with the guesses: the small toy reads the same text, and most tokens of a text are easy.
 
 # %% [markdown]
 # ## 6. Break it

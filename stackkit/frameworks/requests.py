@@ -36,8 +36,7 @@ class Sampling:
     def __post_init__(self) -> None:
         check_settings(self.temperature, self.top_k, self.top_p)
         check_seed(self.seed)
-        if self.max_new_tokens < 1 or self.max_new_tokens % 1:
-            raise ValueError(f"max_new_tokens must be 1 or more; got {self.max_new_tokens}.")
+        check_new_tokens(self.max_new_tokens)
 
 
 class State(Enum):
@@ -112,6 +111,16 @@ def check_settings(temperature: float, top_k: int | None, top_p: float | None) -
         raise ValueError(f"top_k must be 1 or more, or None for all tokens; got {top_k}.")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, or None for all; got {top_p}.")
+
+
+def check_new_tokens(max_new_tokens: int) -> None:
+    """A text gets one token more or several.
+
+    Raises:
+        ValueError: when it is to get none, or a part of one.
+    """
+    if max_new_tokens < 1 or max_new_tokens % 1:
+        raise ValueError(f"max_new_tokens must be 1 or more, whole; got {max_new_tokens}.")
 
 
 def check_seed(seed: int) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from stackkit.frameworks.interfaces import LanguageModel, Token, Tokenizer
+from stackkit.frameworks.requests import check_new_tokens
 
 ALTERNATIVES = 5  # tokens that are shown beside the one that was taken
 
@@ -74,8 +75,7 @@ def prompt_ids(
         raise ValueError("The prompt is empty: give the model at least one token to go on from.")
     if not 0 <= min(ids) <= max(ids) < model.vocab_size:
         raise ValueError(f"Token ids run from 0 to {model.vocab_size - 1}; got {ids!r}.")
-    if max_new_tokens < 1 or max_new_tokens % 1:
-        raise ValueError(f"max_new_tokens must be 1 or more, whole; got {max_new_tokens}.")
+    check_new_tokens(max_new_tokens)
     if len(ids) + max_new_tokens > model.max_context:
         raise ValueError(
             f"The prompt has {len(ids)} tokens and {max_new_tokens} were asked for; the model's "

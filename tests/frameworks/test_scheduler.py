@@ -1002,7 +1002,7 @@ def test_a_wrong_number_of_tokens_changes_nothing(drawn):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens must be 1 or more; got 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be 1 or more, whole; got 0"),
         ({"max_new_tokens": 1, "seed": -1}, "seed must be 0 or more"),
         ({"max_new_tokens": 1, "temperature": -1}, "temperature must be 0"),
         ({"max_new_tokens": 1, "temperature": float("nan")}, "temperature must be 0"),
